@@ -1,0 +1,2 @@
+//! linkmesh.
+fn main() {}
