@@ -2,7 +2,7 @@
 //!
 //! Nothing here is written by hand but the way to reach what is generated.
 
-#![allow(missing_docs, reason = "the documentation is in proto/")]
+#![allow(missing_docs, clippy::all, reason = "generated; the documentation is in proto/")]
 
 use std::sync::LazyLock;
 

@@ -1,1 +1,28 @@
-//! rpc.
+//! What crosses the wire around a message: errors, principals, deadlines, ids and names, page tokens, masks.
+//!
+//! Everything a service says to a caller besides its messages has its one form here, so that an error or a page token
+//! looks the same from every service. Nothing here opens a connection or reads a clock.
+
+mod deadline;
+mod error;
+mod id;
+pub mod mask;
+pub mod name;
+pub mod page;
+mod principal;
+pub mod request_id;
+pub mod time;
+
+pub use deadline::Deadline;
+pub use error::Error;
+pub use error::Violation;
+pub use id::ApiKeyId;
+pub use id::Id;
+pub use id::IdError;
+pub use id::LinkId;
+pub use id::WorkspaceId;
+pub use id::kind;
+pub use principal::Principal;
+
+/// The `domain` of every `google.rpc.ErrorInfo` that Linkmesh sends.
+pub const ERROR_DOMAIN: &str = "linkmesh";
