@@ -1,1 +1,7 @@
-//! auth.
+//! How a principal is proved: the form of credentials, how they are made and how they are compared.
+//!
+//! Nothing here knows a store, a service or the wire: identity keeps what this makes, and the edge parses with it.
+
+mod api_key;
+
+pub use api_key::{ApiKey, EntropyError, KeyDigest, KeyFormatError};
