@@ -1,1 +1,24 @@
-//! mesh.
+//! Finds the instances of a service and calls them well; on the other side, lets in only who may call.
+//!
+//! [`Mesh`] is the channel to everything: a gRPC path already names its service. [`registry`] is where instances say
+//! that they are there, [`identity`] is who they are, [`server`] is where they are called.
+
+mod channel;
+mod etcd;
+pub mod identity;
+pub mod registry;
+pub mod server;
+
+pub use channel::Body;
+pub use channel::EndpointView;
+pub use channel::Mesh;
+pub use channel::MeshOptions;
+pub use channel::MeshView;
+pub use identity::Identity;
+pub use identity::LocalAuthority;
+pub use registry::Registration;
+pub use registry::Registry;
+pub use server::Access;
+pub use server::PeerIdentity;
+pub use server::Server;
+pub use server::ServerOptions;

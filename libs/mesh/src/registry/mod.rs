@@ -1,0 +1,187 @@
+//! The port through which instances say that they are there, and others see it.
+//!
+//! Two adapters, `memory:` and `etcd://`, pass one conformance suite. An adapter reports what it sees, in order; what to
+//! make of it (an expired lease only makes an instance suspect) is decided once, in the channel.
+
+mod memory;
+mod timestamp_text;
+
+use crate::etcd;
+use anyhow::Context as _;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+/// The weight of an instance that says nothing else.
+pub const WEIGHT_DEFAULT: u32 = 100;
+/// The largest weight.
+pub const WEIGHT_MAX: u32 = 10_000;
+/// How long [`Lease::drain`] and [`Lease::withdraw`] wait for the registry: leaving is never delayed by more.
+pub const LEAVE_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How many updates an adapter may be ahead of its watcher.
+pub(crate) const UPDATES_MAX: usize = 64;
+
+/// An instance that wants to be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// The instance's id, unique among the instances of all services, such as `links-2`.
+    pub instance: String,
+    /// The service's name, such as `links`: its certificate must say the same.
+    pub service: String,
+    /// Where it listens, `host:port`, as others reach it.
+    pub address: String,
+    /// The failure domain it runs in.
+    pub zone: String,
+    /// The region it runs in.
+    pub region: String,
+    /// The version of the program.
+    pub version: String,
+    /// Its share of the traffic relative to the others', 1 to [`WEIGHT_MAX`]; [`WEIGHT_DEFAULT`] for most.
+    pub weight: u32,
+    /// The gRPC services that it serves, by full name.
+    pub grpc_services: Vec<String>,
+}
+
+/// An instance as the registry knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// The instance's id.
+    pub instance: String,
+    /// The service's name.
+    pub service: String,
+    /// Where it listens, `host:port`.
+    pub address: String,
+    /// The failure domain it runs in.
+    pub zone: String,
+    /// The region it runs in.
+    pub region: String,
+    /// The version of the program.
+    pub version: String,
+    /// Its share of the traffic, 1 to [`WEIGHT_MAX`].
+    pub weight: u32,
+    /// Whether it said that it is leaving.
+    pub draining: bool,
+    /// When it first registered.
+    #[serde(with = "timestamp_text")]
+    pub register_time: Timestamp,
+}
+
+impl Instance {
+    fn new(registration: &Registration, register_time: Timestamp) -> Self {
+        Self {
+            instance: registration.instance.clone(),
+            service: registration.service.clone(),
+            address: registration.address.clone(),
+            zone: registration.zone.clone(),
+            region: registration.region.clone(),
+            version: registration.version.clone(),
+            weight: registration.weight.clamp(1, WEIGHT_MAX),
+            draining: false,
+            register_time,
+        }
+    }
+}
+
+/// One gRPC service on one instance: what a registry holds under one key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The gRPC service's full name, such as `linkmesh.links.v1.LinksService`.
+    pub grpc_service: String,
+    /// The instance that serves it.
+    pub instance: Instance,
+}
+
+/// What a watcher is told, in the order in which it happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Update {
+    /// Everything there is: the first update of a watch, and the first after one that was interrupted.
+    Listed {
+        /// The registry's revision. Lower than one seen before if the registry lost its data.
+        revision: i64,
+        /// All entries.
+        entries: Vec<Entry>,
+    },
+    /// What changed since the update before, in order.
+    Changed {
+        /// The registry's revision after the changes.
+        revision: i64,
+        /// At least one.
+        changes: Vec<Change>,
+    },
+    /// Nothing changed, and the registry is there.
+    Alive {
+        /// The registry's revision.
+        revision: i64,
+    },
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// An entry is new, or different.
+    Put(Entry),
+    /// An entry is gone, whether its instance said goodbye or its lease ran out.
+    Delete {
+        /// The gRPC service's full name.
+        grpc_service: String,
+        /// The instance's id.
+        instance: String,
+    },
+}
+
+/// Where instances register and are found.
+pub trait Registry: fmt::Debug + Send + Sync {
+    /// Registers an instance, and keeps it registered until the lease is given up. Returns at once and never fails: while
+    /// the registry can't be reached, the adapter goes on trying. Must be called within a tokio runtime.
+    fn register(&self, registration: Registration) -> Box<dyn Lease>;
+
+    /// Watches all entries. An adapter recovers by itself from whatever happens to its registry. Must be called within a
+    /// tokio runtime.
+    fn watch(&self) -> Watch;
+}
+
+/// A registration that is kept up. Dropped, it runs out as if the process had died.
+pub trait Lease: fmt::Debug + Send + Sync {
+    /// Tells everyone that the instance is leaving. Returns when the registry has it, or after [`LEAVE_WAIT_MAX`].
+    fn drain(&mut self) -> BoxFuture<'_, ()>;
+
+    /// Takes the registration back, draining first if that was not done. Returns when the registry has it, or after
+    /// [`LEAVE_WAIT_MAX`].
+    fn withdraw(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// A watch of all entries; it ends when dropped.
+#[derive(Debug)]
+pub struct Watch {
+    pub(crate) updates: mpsc::Receiver<Update>,
+    pub(crate) _task: AbortOnDropHandle<()>,
+}
+
+impl Watch {
+    /// The next update; none when the registry is gone for good, which only `memory:` can be. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Update> {
+        self.updates.recv().await
+    }
+}
+
+/// Opens the registry that `uri` names: `memory:` (a new one, known only to who shares the value), or
+/// `etcd://host:port,host:port`. Nothing is connected yet.
+///
+/// # Errors
+/// If `uri` is neither.
+pub fn open(uri: &str) -> anyhow::Result<Arc<dyn Registry>> {
+    if uri == "memory:" {
+        return Ok(Arc::new(memory::MemoryRegistry::default()));
+    }
+    let members = uri
+        .strip_prefix("etcd://")
+        .with_context(|| format!("registry `{uri}`: must be `memory:` or `etcd://host:port,…`"))?;
+    let registry = etcd::EtcdRegistry::new(members).with_context(|| format!("registry `{uri}`"))?;
+    Ok(Arc::new(registry))
+}
