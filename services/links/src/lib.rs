@@ -1,1 +1,2 @@
 //! links.
+mod domain;
