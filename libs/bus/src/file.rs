@@ -1,0 +1,7 @@
+//! The file adapter.
+
+#[derive(Clone, Debug)]
+pub(crate) struct FileLog;
+
+#[derive(Debug)]
+pub(crate) struct Reader;
