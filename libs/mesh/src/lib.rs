@@ -3,6 +3,7 @@
 //! [`Mesh`] is the channel to everything: a gRPC path already names its service. [`registry`] is where instances say
 //! that they are there, [`identity`] is who they are, [`server`] is where they are called.
 
+mod backoff;
 mod channel;
 mod etcd;
 pub mod identity;

@@ -1,25 +1,156 @@
-//! The registry in etcd.
+//! The registry in etcd: the one place that knows etcd's client.
+//!
+//! Keys are `linkmesh/endpoints/<gRPC service>/<instance>`, values are in etcd's own gRPC naming format, so a stock Go
+//! client resolves `etcd:///linkmesh/endpoints/<gRPC service>`. The client resumes neither a watch nor a lease after a
+//! disconnect, so both are supervised here: whatever happens, begin again.
 
+mod lease;
+mod value;
+mod watch;
+
+use crate::registry::LEAVE_WAIT_MAX;
 use crate::registry::Lease;
 use crate::registry::Registration;
 use crate::registry::Registry;
+use crate::registry::UPDATES_MAX;
 use crate::registry::Watch;
+use anyhow::Context as _;
+use anyhow::ensure;
+use etcd_client::Client;
+use etcd_client::ConnectOptions;
+use futures_util::future::BoxFuture;
+use lease::Wanted;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
-#[derive(Debug)]
-pub(crate) struct EtcdRegistry {}
+/// How long one request to etcd may take; a frozen member is silent for ever.
+const REQUEST_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long connecting may take.
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How often an idle connection is probed, and how long the answer may take.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(1));
+/// The most members that a URI may name.
+const MEMBERS_MAX: usize = 9;
+
+/// A registry in etcd.
+#[derive(Debug, Clone)]
+pub(crate) struct EtcdRegistry {
+    members: Arc<[String]>,
+}
 
 impl EtcdRegistry {
-    pub(crate) fn new(_members: &str) -> anyhow::Result<Self> {
-        todo!()
+    /// A registry in the cluster with these members, `host:port,host:port`.
+    ///
+    /// # Errors
+    /// If one of them is malformed.
+    pub(crate) fn new(members: &str) -> anyhow::Result<Self> {
+        let members: Vec<String> = members
+            .split(',')
+            .map(|member| {
+                let authority: http::uri::Authority =
+                    member.parse().with_context(|| format!("member `{member}`"))?;
+                ensure!(authority.port_u16().is_some(), "member `{member}`: must be host:port");
+                Ok(format!("http://{authority}"))
+            })
+            .collect::<anyhow::Result<_>>()?;
+        ensure!(members.len() <= MEMBERS_MAX, "at most {MEMBERS_MAX} members can be named");
+        Ok(Self { members: members.into() })
+    }
+
+    fn members(&self) -> Members {
+        Members { members: Arc::clone(&self.members), next: AtomicUsize::new(0) }
     }
 }
 
 impl Registry for EtcdRegistry {
-    fn register(&self, _registration: Registration) -> Box<dyn Lease> {
-        todo!()
+    fn register(&self, registration: Registration) -> Box<dyn Lease> {
+        let (wanted, want) = tokio::sync::watch::channel(Wanted::Serving);
+        let (reach, reached) = tokio::sync::watch::channel(None);
+        let members = self.members();
+        #[expect(clippy::disallowed_methods, reason = "the lease owns the task and ends it")]
+        let task = tokio::spawn(lease::keep(members, registration, want, reach));
+        Box::new(EtcdLease { wanted, reached, _task: AbortOnDropHandle::new(task) })
     }
 
     fn watch(&self) -> Watch {
-        todo!()
+        let (sender, updates) = mpsc::channel(UPDATES_MAX);
+        let members = self.members();
+        #[expect(clippy::disallowed_methods, reason = "the watch owns the task and ends it")]
+        let task = tokio::spawn(watch::follow(members, sender));
+        Watch { updates, _task: AbortOnDropHandle::new(task) }
+    }
+}
+
+/// The members of a cluster, of which one is talked to at a time: a client of all of them would go on giving a share
+/// of its requests to one that is dead.
+#[derive(Debug)]
+struct Members {
+    members: Arc<[String]>,
+    next: AtomicUsize,
+}
+
+impl Members {
+    /// A fresh connection to the next member. A connection that was lost is replaced, not resumed: etcd's client would wait
+    /// by a schedule of its own.
+    async fn connect(&self) -> Result<Client, etcd_client::Error> {
+        let member = &self.members[self.next.fetch_add(1, Ordering::Relaxed) % self.members.len()];
+        let options = ConnectOptions::new()
+            .with_connect_timeout(CONNECT_WAIT_MAX)
+            .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
+            .with_keep_alive_while_idle(true)
+            .with_require_leader(true);
+        Client::connect([member], Some(options)).await
+    }
+}
+
+/// Awaits an answer of etcd for at most [`REQUEST_WAIT_MAX`].
+async fn answer<T>(
+    request: impl Future<Output = Result<T, etcd_client::Error>>,
+) -> anyhow::Result<T> {
+    let answer = tokio::time::timeout(REQUEST_WAIT_MAX, request).await;
+    Ok(answer.context("etcd did not answer in time")??)
+}
+
+#[derive(Debug)]
+struct EtcdLease {
+    wanted: tokio::sync::watch::Sender<Wanted>,
+    reached: tokio::sync::watch::Receiver<Option<Wanted>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl EtcdLease {
+    async fn reach(&mut self, wanted: Wanted) {
+        self.wanted.send_replace(wanted);
+        let reached = self.reached.wait_for(|reached| *reached >= Some(wanted));
+        if tokio::time::timeout(LEAVE_WAIT_MAX, reached).await.is_err() {
+            tracing::warn!("etcd does not answer; the registration is left to run out");
+        }
+    }
+}
+
+impl Lease for EtcdLease {
+    fn drain(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(self.reach(Wanted::Draining))
+    }
+
+    fn withdraw(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.reach(Wanted::Gone).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn malformed_members_are_refused_by_name() {
+        assert!(EtcdRegistry::new("127.0.0.1:2379,[::1]:2379").is_ok());
+        for members in ["", "localhost", "127.0.0.1:2379,", "a b:1", "host:99999"] {
+            assert!(EtcdRegistry::new(members).is_err(), "{members}");
+        }
     }
 }

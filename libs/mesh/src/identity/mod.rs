@@ -5,6 +5,7 @@
 
 mod authority;
 mod name;
+mod tls;
 
 pub use authority::LocalAuthority;
 pub use name::ServiceName;

@@ -1,19 +1,187 @@
-//! A registry in memory.
+//! A registry in memory, for one process that runs everything.
+//!
+//! It behaves as the one in etcd: what a lease holds goes when the lease is dropped, and a watcher is told everything in
+//! order. Only it can't be away.
 
+use super::Change;
+use super::Entry;
+use super::Instance;
 use super::Lease;
 use super::Registration;
 use super::Registry;
+use super::UPDATES_MAX;
+use super::Update;
 use super::Watch;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+/// How many changes a slow watcher may be behind before it is told everything anew.
+const CHANGES_MAX: usize = 1024;
+/// How often a watcher hears that nothing changed.
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MemoryRegistry(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: broadcast::Sender<(i64, Vec<Change>)>,
+}
 
 #[derive(Debug, Default)]
-pub(crate) struct MemoryRegistry {}
+struct State {
+    revision: i64,
+    leases: u64,
+    /// By gRPC service and instance, with the lease that holds it: as under etcd, a later registration under the same
+    /// key takes it over.
+    entries: BTreeMap<(String, String), (u64, Entry)>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { state: Mutex::default(), changed: broadcast::channel(CHANGES_MAX).0 }
+    }
+}
+
+impl Shared {
+    /// Applies `change` to the state and tells the watchers, under one lock: what they hear is what happened, in order.
+    fn change(&self, change: impl FnOnce(&mut State) -> Vec<Change>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = change(&mut state);
+        if changes.is_empty() {
+            return;
+        }
+        state.revision += 1;
+        // An error says that nobody watches.
+        self.changed.send((state.revision, changes)).ok();
+    }
+
+    fn list(&self) -> (broadcast::Receiver<(i64, Vec<Change>)>, Update) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = state.entries.values().map(|(_, entry)| entry.clone()).collect();
+        (self.changed.subscribe(), Update::Listed { revision: state.revision, entries })
+    }
+
+    fn revision(&self) -> i64 {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).revision
+    }
+}
 
 impl Registry for MemoryRegistry {
-    fn register(&self, _registration: Registration) -> Box<dyn Lease> {
-        todo!()
+    fn register(&self, registration: Registration) -> Box<dyn Lease> {
+        let instance = Instance::new(&registration, Timestamp::now());
+        let mut id = 0;
+        self.0.change(|state| {
+            state.leases += 1;
+            id = state.leases;
+            let entries = registration.grpc_services.iter().map(|grpc_service| Entry {
+                grpc_service: grpc_service.clone(),
+                instance: instance.clone(),
+            });
+            entries.map(|entry| put(state, id, entry)).collect()
+        });
+        Box::new(MemoryLease { shared: Arc::clone(&self.0), id })
     }
 
     fn watch(&self) -> Watch {
-        todo!()
+        let (sender, updates) = mpsc::channel(UPDATES_MAX);
+        let shared = Arc::clone(&self.0);
+        #[expect(clippy::disallowed_methods, reason = "the watch owns the task and ends it")]
+        let task = tokio::spawn(async move {
+            // An error says that the watch was dropped.
+            report(&shared, &sender).await.ok();
+        });
+        Watch { updates, _task: AbortOnDropHandle::new(task) }
+    }
+}
+
+fn put(state: &mut State, lease: u64, entry: Entry) -> Change {
+    let key = (entry.grpc_service.clone(), entry.instance.instance.clone());
+    state.entries.insert(key, (lease, entry.clone()));
+    Change::Put(entry)
+}
+
+async fn report(
+    shared: &Shared,
+    sender: &mpsc::Sender<Update>,
+) -> Result<(), mpsc::error::SendError<Update>> {
+    let (mut changed, listed) = shared.list();
+    sender.send(listed).await?;
+    loop {
+        let update = match tokio::time::timeout(ALIVE_EVERY, changed.recv()).await {
+            Err(_) => Update::Alive { revision: shared.revision() },
+            Ok(Ok((revision, changes))) => Update::Changed { revision, changes },
+            Ok(Err(RecvError::Lagged(_))) => {
+                let listed;
+                (changed, listed) = shared.list();
+                listed
+            }
+            Ok(Err(RecvError::Closed)) => return Ok(()),
+        };
+        sender.send(update).await?;
+    }
+}
+
+#[derive(Debug)]
+struct MemoryLease {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl MemoryLease {
+    fn mark_draining(&self) {
+        self.shared.change(|state| {
+            let held = state.entries.values_mut().filter(|(lease, _)| *lease == self.id);
+            let undrained = held.filter(|(_, entry)| !entry.instance.draining);
+            undrained
+                .map(|(_, entry)| {
+                    entry.instance.draining = true;
+                    Change::Put(entry.clone())
+                })
+                .collect()
+        });
+    }
+}
+
+impl Lease for MemoryLease {
+    fn drain(&mut self) -> BoxFuture<'_, ()> {
+        self.mark_draining();
+        Box::pin(std::future::ready(()))
+    }
+
+    fn withdraw(self: Box<Self>) -> BoxFuture<'static, ()> {
+        self.mark_draining();
+        // Dropping it deletes what it holds.
+        Box::pin(std::future::ready(()))
+    }
+}
+
+impl Drop for MemoryLease {
+    fn drop(&mut self) {
+        self.shared.change(|state| {
+            let held: Vec<_> = state
+                .entries
+                .iter()
+                .filter(|(_, (lease, _))| *lease == self.id)
+                .map(|(key, _)| key.clone())
+                .collect();
+            held.into_iter()
+                .map(|(grpc_service, instance)| {
+                    let key = (grpc_service, instance);
+                    state.entries.remove(&key);
+                    Change::Delete { grpc_service: key.0, instance: key.1 }
+                })
+                .collect()
+        });
     }
 }

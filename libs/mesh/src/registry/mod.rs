@@ -4,7 +4,7 @@
 //! make of it (an expired lease only makes an instance suspect) is decided once, in the channel.
 
 mod memory;
-mod timestamp_text;
+pub(crate) mod timestamp_text;
 
 use crate::etcd;
 use anyhow::Context as _;
@@ -73,7 +73,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    fn new(registration: &Registration, register_time: Timestamp) -> Self {
+    pub(crate) fn new(registration: &Registration, register_time: Timestamp) -> Self {
         Self {
             instance: registration.instance.clone(),
             service: registration.service.clone(),
