@@ -1,0 +1,175 @@
+//! The route table: built once from a descriptor pool, then asked for every request.
+
+use crate::route::Route;
+use crate::rule;
+use crate::template;
+use crate::template::SEGMENTS_MAX;
+use crate::tree::Found;
+use crate::tree::Tree;
+use prost_reflect::DescriptorPool;
+
+/// Why a descriptor pool makes no route table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// A method's `google.api.http` can't be served.
+    #[error("{method} {why}")]
+    Rule {
+        /// The method's full name.
+        method: String,
+        /// What is wrong with its rule.
+        why: String,
+    },
+    /// Two methods want the same requests.
+    #[error("{method} and {other} both have {template}")]
+    Duplicate {
+        /// The later method's full name.
+        method: String,
+        /// The earlier one's.
+        other: String,
+        /// The verb and template that they share.
+        template: String,
+    },
+}
+
+/// How requests are read and responses written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Whether `+` in a query is a space, as HTML forms and most HTTP clients write it. In a path it never is.
+    pub plus_is_space: bool,
+    /// Whether fields without presence are written when they have their default value: a count of 0, say.
+    pub emit_defaults: bool,
+}
+
+/// Every REST route of a descriptor pool.
+#[derive(Debug)]
+pub struct RouteTable {
+    /// All of them, in the pool's order.
+    pub routes: Vec<Route>,
+    tree: Tree,
+    options: Options,
+}
+
+/// What a request's method and path lead to.
+#[derive(Debug)]
+pub enum Lookup<'t> {
+    /// A route.
+    Found(Match<'t>),
+    /// The path is known, but not with this method.
+    MethodNotAllowed {
+        /// What the `Allow` header says, such as `GET, HEAD, PATCH`.
+        allow: String,
+    },
+    /// No route has this path.
+    NotFound,
+}
+
+/// A route and what the path says.
+#[derive(Debug, Clone)]
+pub struct Match<'t> {
+    /// The route.
+    pub route: &'t Route,
+    /// For each of the route's path fields, what the path holds for it, as received.
+    pub(crate) raw_values: Vec<String>,
+    pub(crate) options: Options,
+}
+
+impl RouteTable {
+    /// Reads `google.api.http` of every method in the pool; methods without are left out.
+    ///
+    /// # Errors
+    /// A rule that can't be served, or two for the same requests.
+    pub fn from_pool(pool: &DescriptorPool) -> Result<Self, RouteError> {
+        let mut routes: Vec<Route> = Vec::new();
+        let mut tree = Tree::default();
+        for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+            let refuse = |why| RouteError::Rule { method: method.full_name().to_owned(), why };
+            for rule in rule::rules_of(pool, &method).map_err(refuse)? {
+                let route = Route::new(&method, &rule).map_err(refuse)?;
+                tree.insert(&route.parsed, rule.http_method, routes.len()).map_err(|other| {
+                    RouteError::Duplicate {
+                        method: method.full_name().to_owned(),
+                        other: routes[other].method.full_name().to_owned(),
+                        template: rule.template.clone(),
+                    }
+                })?;
+                routes.push(route);
+            }
+        }
+        Ok(Self { routes, tree, options: Options::default() })
+    }
+
+    /// The same table with other options.
+    #[must_use]
+    pub fn with_options(self, options: Options) -> Self {
+        Self { options, ..self }
+    }
+
+    /// Finds the route of a request, given the path as received (still percent-encoded, without the query).
+    ///
+    /// HEAD finds what GET does. A trailing slash and `//` match nothing.
+    #[must_use]
+    pub fn find(&self, method: &http::Method, path: &str) -> Lookup<'_> {
+        let Some(path) = path.strip_prefix('/') else {
+            return Lookup::NotFound;
+        };
+        let segments = template::split_path(path);
+        if segments.len() > SEGMENTS_MAX {
+            return Lookup::NotFound;
+        }
+        let mut found = self.tree.find(method, &segments);
+        if *method == http::Method::HEAD && !matches!(found, Found::Route(_)) {
+            found = self.tree.find(&http::Method::GET, &segments);
+        }
+        match found {
+            Found::Nothing => Lookup::NotFound,
+            Found::Methods(methods) => Lookup::MethodNotAllowed { allow: allow(&methods) },
+            Found::Route(id) => {
+                let route = &self.routes[id];
+                let raw_values = raw_values(route, &segments);
+                Lookup::Found(Match { route, raw_values, options: self.options })
+            }
+        }
+    }
+}
+
+fn allow(methods: &[http::Method]) -> String {
+    let mut names: Vec<&str> = methods.iter().map(http::Method::as_str).collect();
+    if names.contains(&"GET") {
+        names.push("HEAD");
+    }
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
+}
+
+/// Cuts a matching path into what each variable covers, a verb left out.
+fn raw_values(route: &Route, segments: &[&str]) -> Vec<String> {
+    let template = &route.parsed;
+    let mut segments = segments.to_vec();
+    if let Some(verb) = &template.verb
+        && let Some(last) = segments.pop()
+        && let Some(stem) = last.strip_suffix(verb.as_str()).and_then(|stem| stem.strip_suffix(':'))
+        && !stem.is_empty()
+    {
+        segments.push(stem);
+    }
+    // `**` takes what the others leave, so what comes after it is counted from the end.
+    let taken_by_double_star = (segments.len() + 1).saturating_sub(template.segments.len());
+    let double_star = template
+        .segments
+        .iter()
+        .position(|segment| *segment == template::Segment::DoubleStar)
+        .unwrap_or(usize::MAX);
+    let position = |index: usize| {
+        if index > double_star { index - 1 + taken_by_double_star } else { index }
+    };
+    template
+        .variables
+        .iter()
+        .map(|variable| {
+            let start = position(variable.start);
+            let end = position(variable.start + variable.length);
+            segments[start..end].join("/")
+        })
+        .collect()
+}
