@@ -1,1 +1,3 @@
-//! analytics.
+//! Clicks are folded into rollups exactly once and counted, broken down and watched from there.
+
+mod domain;
