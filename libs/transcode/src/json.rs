@@ -151,27 +151,30 @@ impl Checker {
     }
 
     fn field(&mut self, field: &FieldDescriptor, value: &Value, path: &str) {
-        match value {
-            Value::Array(items) if field.is_list() => {
-                for (index, item) in items.iter().enumerate() {
-                    let wrapped = || Value::Array(vec![item.clone()]);
-                    self.single(field, &field.kind(), item, wrapped, &format!("{path}[{index}]"));
-                }
+        if value.is_null() {
+            return;
+        }
+        let kind = field.kind();
+        if field.is_list() {
+            let Some(items) = value.as_array() else {
+                return self.push(path, "must be a JSON array");
+            };
+            for (index, item) in items.iter().enumerate() {
+                let wrapped = || Value::Array(vec![item.clone()]);
+                self.single(field, &kind, item, wrapped, &format!("{path}[{index}]"));
             }
-            Value::Object(entries) if field.is_map() => {
-                let kind = field.kind();
-                let Some(entry) = kind.as_message() else { return };
-                let value_kind = entry.map_entry_value_field().kind();
-                for (key, item) in entries {
-                    let wrapped = || Value::Object(Map::from_iter([(key.clone(), item.clone())]));
-                    let path = format!("{path}[{}]", short(key));
-                    self.single(field, &value_kind, item, wrapped, &path);
-                }
+        } else if let Some(entry) = kind.as_message().filter(|_| field.is_map()) {
+            let Some(entries) = value.as_object() else {
+                return self.push(path, "must be a JSON object");
+            };
+            let value_kind = entry.map_entry_value_field().kind();
+            for (key, item) in entries {
+                let wrapped = || Value::Object(Map::from_iter([(key.clone(), item.clone())]));
+                let path = format!("{path}[{}]", short(key));
+                self.single(field, &value_kind, item, wrapped, &path);
             }
-            Value::Null => {}
-            _ if field.is_list() => self.push(path, "must be a JSON array"),
-            _ if field.is_map() => self.push(path, "must be a JSON object"),
-            value => self.single(field, &field.kind(), value, || value.clone(), path),
+        } else {
+            self.single(field, &kind, value, || value.clone(), path);
         }
     }
 

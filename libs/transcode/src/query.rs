@@ -143,12 +143,10 @@ pub(crate) fn scalar(
     let holder = json::field(field, value, name).map_err(|_| {
         refuse(format!("must be {}, is `{}`", noun(&kind), json::short(text).escape_debug()))
     })?;
-    let value = holder.get_field(field).into_owned();
-    match value {
-        Value::List(mut items) if field.is_list() => {
-            items.pop().ok_or_else(|| refuse("must have a value".to_owned()))
-        }
-        value => Ok(value),
+    let mut value = holder.get_field(field).into_owned();
+    match value.as_list_mut().filter(|_| field.is_list()) {
+        Some(items) => items.pop().ok_or_else(|| refuse("must have a value".to_owned())),
+        None => Ok(value),
     }
 }
 
@@ -160,36 +158,46 @@ fn to_json(kind: &Kind, text: &str) -> Option<serde_json::Value> {
         _ if json::is_number_text(text) => serde_json::from_str(text).ok(),
         _ => None,
     };
-    match kind {
-        Kind::Bool => boolean(),
-        Kind::Enum(_) => text.parse::<i32>().map(Into::into).ok().or_else(string),
-        Kind::Message(message) => match message.name() {
-            "BoolValue" => boolean(),
-            "DoubleValue" | "FloatValue" | "Int64Value" | "UInt64Value" | "Int32Value"
-            | "UInt32Value" => number(),
-            _ => string(),
-        },
-        kind if json::is_numeric(kind) => number(),
+    if json::is_numeric(kind) {
+        return number();
+    }
+    if matches!(kind, Kind::Bool) {
+        return boolean();
+    }
+    if matches!(kind, Kind::Enum(_)) {
+        return text.parse::<i32>().map(Into::into).ok().or_else(string);
+    }
+    match kind.as_message().map_or("", |message| message.name()) {
+        "BoolValue" => boolean(),
+        "DoubleValue" | "FloatValue" | "Int64Value" | "UInt64Value" | "Int32Value"
+        | "UInt32Value" => number(),
         _ => string(),
     }
 }
 
 /// What a value of the kind is called in an error.
 fn noun(kind: &Kind) -> String {
-    match kind {
-        Kind::Bool => "`true` or `false`".to_owned(),
-        Kind::Enum(descriptor) => {
-            let names: Vec<String> =
-                descriptor.values().map(|value| value.name().to_owned()).collect();
-            format!("one of {}", names.join(", "))
-        }
-        Kind::Bytes => "base64".to_owned(),
-        Kind::Message(message) => match message.name() {
+    if let Kind::Enum(descriptor) = kind {
+        let names: Vec<String> = descriptor.values().map(|value| value.name().to_owned()).collect();
+        return format!("one of {}", names.join(", "));
+    }
+    if let Kind::Message(message) = kind {
+        return match message.name() {
             "Timestamp" => "a time such as `2026-01-31T10:00:00Z`".to_owned(),
             "Duration" => "a duration such as `1.5s`".to_owned(),
             "FieldMask" => "field names in camelCase, joined by commas".to_owned(),
             name => format!("a {name}"),
-        },
-        kind => format!("a value of type {kind:?}"),
+        };
     }
+    if json::is_numeric(kind) {
+        return format!("a number of type {}", format!("{kind:?}").to_lowercase());
+    }
+    let text = if matches!(kind, Kind::Bool) {
+        "`true` or `false`"
+    } else if matches!(kind, Kind::Bytes) {
+        "base64"
+    } else {
+        "text"
+    };
+    text.to_owned()
 }

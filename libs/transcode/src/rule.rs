@@ -70,7 +70,7 @@ fn pattern(rule: &DynamicMessage) -> Result<(Option<http::Method>, String), Stri
             return Ok((Some(method), text(rule, field)));
         }
     }
-    let custom = rule.get_field_by_name("custom");
+    let custom = rule.get_field_by_name("custom").filter(|_| rule.has_field_by_name("custom"));
     let Some(custom) = custom.as_deref().and_then(Value::as_message) else {
         return Err("has a google.api.http without a pattern".to_owned());
     };
