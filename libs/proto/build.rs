@@ -11,6 +11,8 @@ fn main() -> anyhow::Result<()> {
 
     let mut sources = Vec::new();
     collect(&root.join("linkmesh"), &mut sources)?;
+    // No file of ours imports it, but the details of errors are of its types, and JSON needs to know them.
+    sources.push(root.join("third_party/google/rpc/error_details.proto"));
     sources.sort();
 
     let mut compiler = protox::Compiler::new([root, &root.join("third_party")])?;
