@@ -34,7 +34,7 @@ pub struct ProcessId {
 }
 
 /// How often an exit is looked for.
-const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(5);
+pub(crate) const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 impl ProcessId {
     /// The running process of this number.

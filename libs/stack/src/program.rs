@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::process::EXIT_POLL_INTERVAL;
 use crate::{Account, ProcessId, Signal, launcher};
 
 /// How long a started program lives.
@@ -95,14 +96,7 @@ impl Program {
     /// Runs it to its end, for programs that prepare a server's data.
     pub(crate) async fn run(&self, patience: Duration) -> anyhow::Result<()> {
         let running = self.start()?;
-        let status = tokio::time::timeout(patience, async {
-            loop {
-                if let Some(status) = running.exit_status() {
-                    return status;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        });
+        let status = tokio::time::timeout(patience, running.exited());
         let name = self.executable.display();
         let status =
             status.await.with_context(|| format!("{name} took longer than {patience:?}"))?;
@@ -159,8 +153,18 @@ fn signal_name(signal: Signal) -> &'static str {
 
 impl Running {
     /// Its status once it has ended; collects the zombie.
-    pub(crate) fn exit_status(&self) -> Option<std::process::ExitStatus> {
+    pub(crate) fn exit_status(&self) -> Option<ExitStatus> {
         self.child.lock().expect("no panic while held").try_wait().ok().flatten()
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn exited(&self) -> ExitStatus {
+        loop {
+            if let Some(status) = self.exit_status() {
+                return status;
+            }
+            tokio::time::sleep(EXIT_POLL_INTERVAL).await;
+        }
     }
 
     /// Sends the signal and waits for the end; after `patience` it is killed.

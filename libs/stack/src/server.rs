@@ -32,8 +32,8 @@ impl Options {
 
 /// Starts that end at once, in a row, before a server is given up: a predecessor that was killed may hold its files and
 /// its port for a moment longer.
-const START_ATTEMPTS_MAX: u32 = 20;
-const START_ATTEMPT_PAUSE: Duration = Duration::from_millis(100);
+const START_ATTEMPTS_MAX: u32 = 10;
+const START_ATTEMPT_PAUSE: Duration = Duration::from_millis(200);
 /// How often readiness is asked for.
 const READY_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -152,10 +152,13 @@ impl Server {
     async fn wait_until_ready(&self, running: &Running, deadline: Instant) -> anyhow::Result<()> {
         let name = self.name;
         loop {
-            if let Some(status) = running.exit_status() {
-                bail!("{name} ended ({status}): {}", self.program.last_words());
-            }
-            if self.ready.ask().await {
+            // Whoever else has the port may accept and keep silent: its end is noticed meanwhile.
+            let answers = tokio::select! {
+                status = running.exited() => bail!("{name} ended ({status}): {}", self.program.last_words()),
+                answers = self.ready.ask() => answers,
+            };
+            // Someone else may answer on the port in its place.
+            if answers && running.exit_status().is_none() {
                 return Ok(());
             }
             let start_max = self.limits.start_max;

@@ -64,7 +64,8 @@ async fn a_replica_follows_its_primary_also_after_both_were_killed() {
     let options = Options::bound(folder.path().join("replica")).unwrap();
     let replica = PostgresReplica::start(&primary, options).await.unwrap();
     let url = replica.url();
-    let rows = async |wanted| count(&url, "SELECT count(*) FROM t").await.is_ok_and(|n| n == wanted);
+    let rows =
+        async |wanted| count(&url, "SELECT count(*) FROM t").await.is_ok_and(|n| n == wanted);
     eventually("the first row", || rows(1)).await;
 
     primary.kill().await;

