@@ -72,6 +72,11 @@ impl Slug {
         }
     }
 
+    /// A slug as the store holds it.
+    pub(crate) fn stored(text: String) -> Self {
+        Self(text)
+    }
+
     /// As it was given.
     pub(crate) fn as_str(&self) -> &str {
         &self.0

@@ -1,0 +1,82 @@
+//! From an outbox to a compacted topic: what several services announce in the same way.
+//!
+//! Every value is whole (a deletion is a value, too), so of a batch only the newest one of each key is sent. Then nothing in a
+//! batch has an order to keep, all of it may be on its way at once, and batches follow each other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use bus::{Bus, Record, TopicSpec};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+/// Records on their way at once, at most.
+const IN_FLIGHT_MAX: usize = 256;
+/// A compacted topic of whole values has one partition: everyone follows all of it.
+const PARTITION: u32 = 0;
+
+/// Publishes on one compacted topic. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Announcer {
+    bus: Bus,
+    topic: TopicSpec,
+    topic_is_there: Arc<AtomicBool>,
+}
+
+impl Announcer {
+    /// Will publish on `topic`; asks nothing of the bus yet.
+    pub fn new(bus: Bus, topic: TopicSpec) -> Announcer {
+        Announcer { bus, topic, topic_is_there: Arc::default() }
+    }
+
+    /// Publishes keys with their values, given from the oldest to the newest, and returns once the bus has acknowledged them.
+    /// Waits for as long as the bus is away; dropping the future is giving up.
+    ///
+    /// # Errors
+    /// The bus refuses, or its state is unknown: all of it must be published again.
+    pub async fn publish(
+        &self,
+        changes: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
+    ) -> anyhow::Result<()> {
+        let name = self.topic.name;
+        if !self.topic_is_there.load(Ordering::Relaxed) {
+            self.bus.ensure_topic(&self.topic).await.with_context(|| format!("topic {name}"))?;
+            self.topic_is_there.store(true, Ordering::Relaxed);
+        }
+        let sends = newest(changes).into_iter().map(|(key, value)| {
+            let record = Record { key: Some(key.into()), headers: Vec::new(), value: value.into() };
+            self.bus.produce(name, PARTITION, record)
+        });
+        stream::iter(sends)
+            .buffer_unordered(IN_FLIGHT_MAX)
+            .try_for_each(|_offset| async { Ok(()) })
+            .await
+            .with_context(|| format!("publishing on {name}"))
+    }
+}
+
+/// The last value of each key, in the order of those values.
+fn newest(changes: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let changes: Vec<_> = changes.into_iter().collect();
+    let last: HashMap<Vec<u8>, usize> =
+        changes.iter().enumerate().map(|(nth, (key, _))| (key.clone(), nth)).collect();
+    changes
+        .into_iter()
+        .enumerate()
+        .filter(|(nth, (key, _))| last.get(key) == Some(nth))
+        .map(|(_, change)| change)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_key_only_the_newest_value_is_sent() {
+        let change = |key: &str, value: &str| (key.as_bytes().to_vec(), value.as_bytes().to_vec());
+        let sent = newest([change("a", "1"), change("b", "1"), change("a", "2"), change("c", "1")]);
+        assert_eq!(sent, [change("b", "1"), change("a", "2"), change("c", "1")]);
+    }
+}
