@@ -37,7 +37,10 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("primary", &without_password(&self.primary))
-            .field("replicas", &self.replicas.iter().map(|u| without_password(u)).collect::<Vec<_>>())
+            .field(
+                "replicas",
+                &self.replicas.iter().map(|u| without_password(u)).collect::<Vec<_>>(),
+            )
             .field("connections_max", &self.connections_max)
             .finish()
     }
@@ -58,7 +61,8 @@ mod tests {
 
     #[test]
     fn a_password_is_never_shown() {
-        let shown = format!("{:?}", Config::new("postgres://links:s3cret@db.internal:5432/linkmesh"));
+        let shown =
+            format!("{:?}", Config::new("postgres://links:s3cret@db.internal:5432/linkmesh"));
         assert!(!shown.contains("s3cret"), "{shown}");
         assert!(shown.contains("db.internal"), "{shown}");
         assert_eq!(without_password("s3cret"), "(not a URL)");

@@ -32,7 +32,8 @@ impl Failure {
             }
             return Self::of_sqlstate(&error.code().unwrap_or_default());
         }
-        match error {
+        let may_heal = matches!(
+            error,
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::PoolTimedOut
@@ -40,10 +41,10 @@ impl Failure {
             | sqlx::Error::WorkerCrashed
             // A connection cut in the middle of a message shows as a protocol error.
             | sqlx::Error::Protocol(_)
-            | sqlx::Error::BeginFailed => Self::Unavailable,
-            // Foreign and non-exhaustive: everything else is about our own code or set-up.
-            _ => Self::Other,
-        }
+            | sqlx::Error::BeginFailed
+        );
+        // The rest is about our own code or set-up.
+        if may_heal { Self::Unavailable } else { Self::Other }
     }
 
     /// True if the data are to blame, so that a batch should be halved until the culprit is found.

@@ -31,8 +31,8 @@ impl FromStr for Lsn {
     fn from_str(text: &str) -> Result<Self, BadLsn> {
         let half = |digits: &str| {
             // from_str_radix alone would also take a sign.
-            let plain = (1..=8).contains(&digits.len())
-                && digits.bytes().all(|b| b.is_ascii_hexdigit());
+            let plain =
+                (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
             if !plain {
                 return Err(BadLsn);
             }

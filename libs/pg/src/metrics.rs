@@ -2,10 +2,10 @@
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use sqlx::PgPool;
 
@@ -24,7 +24,8 @@ const SECONDS: [f64; 14] =
 
 impl QueryDurations {
     pub(crate) fn register(registry: &mut Registry) -> Self {
-        let family = Family::new_with_constructor((|| Histogram::new(SECONDS)) as fn() -> Histogram);
+        let family =
+            Family::new_with_constructor((|| Histogram::new(SECONDS)) as fn() -> Histogram);
         registry.register(
             "db_query_duration_seconds",
             "Time from asking for a connection to the last row, by query",

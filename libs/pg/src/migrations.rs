@@ -18,11 +18,7 @@ pub const MIGRATION_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 ///
 /// # Errors
 /// The server can't be reached, a migration fails (it is rolled back), or one that was applied has changed since.
-pub async fn migrate(
-    database: &Database,
-    migrator: &Migrator,
-    schema: &str,
-) -> anyhow::Result<()> {
+pub async fn migrate(database: &Database, migrator: &Migrator, schema: &str) -> anyhow::Result<()> {
     ensure!(is_identifier(schema), "not a schema name: {schema:?}");
     let mut migrator = Migrator::with_migrations(migrator.iter().cloned().collect());
     migrator.dangerous_set_table_name(format!("{schema}._migrations"));

@@ -10,10 +10,10 @@ use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 /// Months that one call makes, at most.
-pub const MONTHS_MAX: u32 = 240;
+pub const MONTHS_MAX: i32 = 240;
 
 /// The longest wait for a table's lock: queries on the table queue up behind a waiting one, so it gives up early and
 /// the caller tries again at its next turn.
@@ -35,19 +35,19 @@ pub async fn ensure_months(
     until: Timestamp,
 ) -> anyhow::Result<u32> {
     let name = TableName::parse(table)?;
+    let (first, last) = (Month::of(from), Month::of(until));
+    let months = first.distance(last) + 1;
+    ensure!(months <= MONTHS_MAX, "{months} months of {table} asked for, of {MONTHS_MAX} at most");
+
     let mut made = 0;
-    let mut month = Month::of(from);
-    let last = Month::of(until);
-    for _ in 0..MONTHS_MAX {
-        if month > last {
-            return Ok(made);
-        }
-        if !exists(primary, &name, month).await? && make(primary, &name, month).await? {
+    let mut month = first;
+    while month <= last {
+        let there = exists(&mut *primary.acquire().await?, &name, month).await?;
+        if !there && make(primary, &name, month).await? {
             made += 1;
         }
         month = month.next();
     }
-    ensure!(month > last, "more than {MONTHS_MAX} months of partitions asked for");
     Ok(made)
 }
 
@@ -91,11 +91,20 @@ pub async fn drop_before(
     Ok(dropped)
 }
 
-async fn exists(primary: &PgPool, name: &TableName<'_>, month: Month) -> anyhow::Result<bool> {
-    let (found,): (bool,) = sqlx::query_as("SELECT to_regclass($1) IS NOT NULL")
-        .bind(format!("{}.{}", name.schema, month.partition(name.table)))
-        .fetch_one(primary)
-        .await?;
+/// Asks the catalog's tables: `to_regclass` answers from a cache that another session's commit does not reach in time.
+async fn exists(
+    connection: &mut PgConnection,
+    name: &TableName<'_>,
+    month: Month,
+) -> anyhow::Result<bool> {
+    let (found,): (bool,) = sqlx::query_as(
+        "SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace home ON home.oid = relnamespace
+         WHERE nspname = $1 AND relname = $2)",
+    )
+    .bind(name.schema)
+    .bind(month.partition(name.table))
+    .fetch_one(connection)
+    .await?;
     Ok(found)
 }
 
@@ -109,11 +118,7 @@ async fn make(primary: &PgPool, name: &TableName<'_>, month: Month) -> anyhow::R
         .bind(format!("partition {schema}.{child}"))
         .execute(&mut *transaction)
         .await?;
-    let (found,): (bool,) = sqlx::query_as("SELECT to_regclass($1) IS NOT NULL")
-        .bind(format!("{schema}.{child}"))
-        .fetch_one(&mut *transaction)
-        .await?;
-    if found {
+    if exists(&mut transaction, name, month).await? {
         return Ok(false);
     }
     let (start, end) = (month.start()?, month.next().start()?);
@@ -137,7 +142,7 @@ async fn make(primary: &PgPool, name: &TableName<'_>, month: Month) -> anyhow::R
     Ok(true)
 }
 
-async fn limit_lock_wait(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
+async fn limit_lock_wait(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT set_config('lock_timeout', $1, true)")
         .bind(PARTITION_LOCK_TIMEOUT.as_millis().to_string())
         .execute(connection)
@@ -164,7 +169,10 @@ impl<'a> TableName<'a> {
             bail!("a table is named with its schema, not {name:?}");
         };
         ensure!(is_identifier(schema) && is_identifier(table), "not a plain table name: {name:?}");
-        ensure!(table.len() + SUFFIX_BYTES <= NAME_BYTES_MAX, "too long to be partitioned: {name:?}");
+        ensure!(
+            table.len() + SUFFIX_BYTES <= NAME_BYTES_MAX,
+            "too long to be partitioned: {name:?}"
+        );
         Ok(Self { schema, table })
     }
 }
@@ -187,6 +195,12 @@ impl Month {
             12 => Self { year: self.year + 1, month: 1 },
             month => Self { year: self.year, month: month + 1 },
         }
+    }
+
+    /// Months from this one to `other`; negative if `other` is earlier.
+    fn distance(self, other: Self) -> i32 {
+        let months = |m: Self| i32::from(m.year) * 12 + i32::from(m.month);
+        months(other) - months(self)
     }
 
     fn start(self) -> anyhow::Result<Timestamp> {

@@ -92,7 +92,11 @@ impl Replicas {
     pub(crate) fn new(primary: PgPool, pools: Vec<PgPool>) -> Self {
         let replicas = pools
             .into_iter()
-            .map(|pool| Replica { pool, state: Mutex::default(), probing: tokio::sync::Mutex::default() })
+            .map(|pool| Replica {
+                pool,
+                state: Mutex::default(),
+                probing: tokio::sync::Mutex::default(),
+            })
             .collect();
         Self { primary, replicas, samples: Mutex::default(), next: AtomicUsize::new(0) }
     }
@@ -154,7 +158,8 @@ impl Replicas {
             return;
         };
         // Assigned, not maximised: a replica that was rebuilt from a backup starts again further back.
-        *state = State { replayed: Some(position), fresh_as_of, heard: Some(now), down_until: None };
+        *state =
+            State { replayed: Some(position), fresh_as_of, heard: Some(now), down_until: None };
     }
 
     fn remember(&self, sample: Sample) {

@@ -1,5 +1,7 @@
 //! The real servers, started, killed, frozen and started again.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails, in its helpers too")]
+
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection as _, PgConnection};
