@@ -1,0 +1,290 @@
+//! What workspaces and API keys are, and the rules they keep: no input or output, no wire, no store.
+
+mod last_use;
+
+use jiff::Timestamp;
+use rpc::{ApiKeyId, WorkspaceId};
+
+pub(crate) use last_use::LastUses;
+
+/// What a display name measures at most, in characters.
+const DISPLAY_NAME_CHARS_MAX: usize = 100;
+/// Keys of one workspace that are neither revoked nor expired, at most.
+pub(crate) const LIVE_KEYS_MAX: i64 = 1_000;
+
+/// What a field must keep to and does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// The field within its message, such as `display_name`.
+    pub field: &'static str,
+    /// What is wrong, with the limit.
+    pub why: String,
+}
+
+impl Violation {
+    pub(crate) fn new(field: &'static str, why: impl Into<String>) -> Self {
+        Self { field, why: why.into() }
+    }
+}
+
+/// The cases that a caller can act on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Error {
+    /// A field is missing or out of its limits.
+    Invalid(Violation),
+    /// The resource of this name does not exist in the caller's workspace.
+    NotFound(String),
+    /// The caller's own key lacks a scope that the new one is to have.
+    ScopeNotHeld(Scope),
+    /// The workspace has as many live keys as it may.
+    TooManyKeys,
+    /// Someone else changed the workspace first.
+    EtagMismatch,
+    /// The request id stands for another request.
+    RequestIdReused,
+}
+
+impl From<Violation> for Error {
+    fn from(violation: Violation) -> Self {
+        Error::Invalid(violation)
+    }
+}
+
+/// What an API key may do; the numbers are those of the wire, and stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(i32)]
+pub(crate) enum Scope {
+    LinksRead = 1,
+    LinksWrite = 2,
+    AnalyticsRead = 3,
+    WorkspaceRead = 4,
+    WorkspaceWrite = 5,
+}
+
+impl Scope {
+    const ALL: [Scope; 5] = [
+        Scope::LinksRead,
+        Scope::LinksWrite,
+        Scope::AnalyticsRead,
+        Scope::WorkspaceRead,
+        Scope::WorkspaceWrite,
+    ];
+
+    /// The scope of this number.
+    pub(crate) fn from_number(number: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.number() == number)
+    }
+
+    /// On the wire and in the store.
+    pub(crate) fn number(self) -> i32 {
+        self as i32
+    }
+
+    /// As the API spells it, without the enum's prefix.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Scope::LinksRead => "LINKS_READ",
+            Scope::LinksWrite => "LINKS_WRITE",
+            Scope::AnalyticsRead => "ANALYTICS_READ",
+            Scope::WorkspaceRead => "WORKSPACE_READ",
+            Scope::WorkspaceWrite => "WORKSPACE_WRITE",
+        }
+    }
+}
+
+/// What a key may do: at least one scope, each once, in the order of their numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Scopes(Vec<Scope>);
+
+impl Scopes {
+    /// Checks what a caller sent.
+    pub(crate) fn parse(numbers: &[i32]) -> Result<Self, Violation> {
+        let mut scopes = Vec::with_capacity(numbers.len().min(Scope::ALL.len()));
+        for number in numbers {
+            let Some(scope) = Scope::from_number(*number) else {
+                let known = Scope::ALL.map(Scope::name).join(", ");
+                let why = format!("must be of {known}; number {number} is none of them");
+                return Err(Violation::new("scopes", why));
+            };
+            if !scopes.contains(&scope) {
+                scopes.push(scope);
+            }
+        }
+        if scopes.is_empty() {
+            return Err(Violation::new("scopes", "must name at least one scope"));
+        }
+        scopes.sort_unstable();
+        Ok(Self(scopes))
+    }
+
+    /// Scopes as the store holds them; numbers of a newer version are left out.
+    pub(crate) fn stored(numbers: &[i32]) -> Self {
+        Self(numbers.iter().filter_map(|number| Scope::from_number(*number)).collect())
+    }
+
+    /// Refuses to grant what the granting key lacks.
+    pub(crate) fn held_by(&self, held: &[i32]) -> Result<(), Error> {
+        match self.0.iter().find(|scope| !held.contains(&scope.number())) {
+            Some(scope) => Err(Error::ScopeNotHeld(*scope)),
+            None => Ok(()),
+        }
+    }
+
+    /// On the wire and in the store.
+    pub(crate) fn numbers(&self) -> Vec<i32> {
+        self.0.iter().map(|scope| scope.number()).collect()
+    }
+}
+
+/// Checks the display name of a workspace or a key.
+pub(crate) fn display_name(text: &str) -> Result<String, Violation> {
+    let refuse = |why: String| Err(Violation::new("display_name", why));
+    let chars = text.chars().count();
+    if chars == 0 || chars > DISPLAY_NAME_CHARS_MAX {
+        return refuse(format!("must have 1 to {DISPLAY_NAME_CHARS_MAX} characters, has {chars}"));
+    }
+    if let Some((at, character)) = text.char_indices().find(|(_, one)| one.is_control()) {
+        return refuse(format!(
+            "must not contain control characters, has {character:?} at byte {at}"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Checks a key's time of expiry, and cuts it to the microseconds that are kept.
+pub(crate) fn expiry(time: Timestamp, now: Timestamp) -> Result<Timestamp, Violation> {
+    match Timestamp::from_microsecond(time.as_microsecond()) {
+        Ok(time) if time > now => Ok(time),
+        _ => Err(Violation::new("expire_time", "must be in the future")),
+    }
+}
+
+/// The version after a change at `now_micros` (since 1970): it grows, through a restore from a backup too.
+pub(crate) fn next_version(last: i64, now_micros: i64) -> i64 {
+    last.saturating_add(1).max(now_micros)
+}
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Workspace {
+    pub id: WorkspaceId,
+    pub display_name: String,
+    pub create_time: Timestamp,
+    pub update_time: Timestamp,
+    /// Grows with every change.
+    pub version: i64,
+}
+
+impl Workspace {
+    /// Changes with every change.
+    pub(crate) fn etag(&self) -> String {
+        format!("{:x}", self.version)
+    }
+}
+
+/// An API key without its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ApiKey {
+    pub id: ApiKeyId,
+    pub workspace: WorkspaceId,
+    pub display_name: String,
+    pub prefix: String,
+    pub scopes: Scopes,
+    pub expire_time: Option<Timestamp>,
+    pub create_time: Timestamp,
+    pub last_use_time: Option<Timestamp>,
+    pub revoke_time: Option<Timestamp>,
+    /// Grows with every change that an edge must know of.
+    pub version: i64,
+}
+
+impl ApiKey {
+    /// Its resource name.
+    pub(crate) fn name(&self) -> String {
+        format!("workspaces/{}/apiKeys/{}", self.workspace, self.id)
+    }
+
+    /// Whether it stands for its workspace at `now`.
+    pub(crate) fn is_live(&self, now: Timestamp) -> bool {
+        self.revoke_time.is_none() && self.expire_time.is_none_or(|time| now < time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use proptest::prelude::*;
+
+    fn key() -> ApiKey {
+        ApiKey {
+            id: ApiKeyId::new(),
+            workspace: WorkspaceId::new(),
+            display_name: "k".to_owned(),
+            prefix: "p".to_owned(),
+            scopes: Scopes::parse(&[1]).unwrap(),
+            expire_time: None,
+            create_time: Timestamp::UNIX_EPOCH,
+            last_use_time: None,
+            revoke_time: None,
+            version: 1,
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_display_name_has_1_to_100_characters_and_none_of_control() {
+        for (text, part) in [
+            ("", "1 to 100 characters, has 0"),
+            (&*"x".repeat(101), "has 101"),
+            ("a\nb", "'\\n' at byte 1"),
+        ] {
+            let violation = display_name(text).unwrap_err();
+            assert_eq!(violation.field, "display_name");
+            assert!(violation.why.contains(part), "{}", violation.why);
+        }
+        assert!(display_name(&"ü".repeat(100)).is_ok());
+    }
+
+    #[test]
+    fn scopes_are_known_distinct_and_at_least_one() {
+        assert_eq!(Scopes::parse(&[5, 1, 5]).unwrap().numbers(), [1, 5]);
+        for numbers in [&[][..], &[0], &[1, 6], &[-1]] {
+            assert_eq!(Scopes::parse(numbers).unwrap_err().field, "scopes");
+        }
+        assert_eq!(Scopes::stored(&[1, 99]).numbers(), [1]);
+    }
+
+    #[test]
+    fn a_key_grants_only_what_it_holds() {
+        let wanted = Scopes::parse(&[1, 2]).unwrap();
+        assert_eq!(wanted.held_by(&[1, 2, 5]), Ok(()));
+        assert_eq!(wanted.held_by(&[1, 5]), Err(Error::ScopeNotHeld(Scope::LinksWrite)));
+    }
+
+    #[test]
+    fn a_key_is_live_until_it_expires_or_is_revoked() {
+        assert!(key().is_live(at(100)));
+        let expiring = ApiKey { expire_time: Some(at(100)), ..key() };
+        assert!(expiring.is_live(at(99)));
+        assert!(!expiring.is_live(at(100)));
+        assert!(!ApiKey { revoke_time: Some(at(1)), ..key() }.is_live(at(100)));
+    }
+
+    #[test]
+    fn an_expiry_lies_in_the_future() {
+        assert!(expiry(at(100), at(100)).is_err());
+        assert_eq!(expiry(at(101), at(100)), Ok(at(101)));
+    }
+
+    proptest! {
+        #[test]
+        fn versions_only_grow_whatever_the_clock_does(last in 0..i64::MAX / 2, now in i64::MIN..i64::MAX / 2) {
+            prop_assert!(next_version(last, now) > last);
+            prop_assert!(next_version(last, now) >= now);
+        }
+    }
+}

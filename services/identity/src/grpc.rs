@@ -1,0 +1,116 @@
+//! The three gRPC services: decode into domain types, let the store decide, encode.
+
+mod api_keys;
+mod authentication;
+mod workspaces;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use pg::requests::Request;
+use proto::common::v1::{ErrorReason, Scope};
+use rpc::{ApiKeyId, Principal, WorkspaceId};
+use uuid::Uuid;
+
+use crate::domain::{Error, LIVE_KEYS_MAX, LastUses, Violation};
+use crate::store::{Failure, Store};
+
+/// All of the service's calls. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Api {
+    store: Store,
+    last_uses: Arc<Mutex<LastUses>>,
+}
+
+impl Api {
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store, last_uses: Arc::default() }
+    }
+
+    /// Writes the uses noted so far; on failure they are kept for the next time.
+    pub(crate) async fn flush_last_uses(&self) -> Result<(), Failure> {
+        let uses = self.with_last_uses(LastUses::take);
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let written = self.store.write_last_uses(&uses).await;
+        if written.is_err() {
+            self.with_last_uses(|noted| noted.put_back(uses));
+        }
+        written
+    }
+
+    fn note_use(&self, key: ApiKeyId, now: Timestamp) {
+        if !self.with_last_uses(|noted| noted.note(key, now)) {
+            tracing::debug!(key = %key, "use not noted: too many keys since the last flush");
+        }
+    }
+
+    fn with_last_uses<T>(&self, work: impl FnOnce(&mut LastUses) -> T) -> T {
+        // A panic while it was held left a map that is whole: at worst a use is missing.
+        work(&mut self.last_uses.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Lets the caller on if the workspace is its own and its key has the scope. Another's workspace does not exist for it.
+fn authorize(
+    principal: &Principal,
+    workspace: WorkspaceId,
+    scope: Scope,
+) -> Result<(), rpc::Error> {
+    principal.require_workspace(workspace)?;
+    principal.require(scope)
+}
+
+/// A request id with what it stands for.
+fn identified(workspace: WorkspaceId, id: Uuid, fingerprint: &[u8; 32]) -> Request<'_> {
+    Request { workspace: workspace.uuid(), id, fingerprint }
+}
+
+/// The one place where a domain's error becomes the wire's. `message` is the field of the request that holds what the
+/// error's field belongs to, such as `api_key`.
+fn refusal(message: &str, error: Error) -> rpc::Error {
+    match error {
+        Error::Invalid(Violation { field, why }) => {
+            rpc::Error::invalid(format!("{message}.{field}"), why)
+        }
+        Error::NotFound(name) => rpc::Error::not_found(name),
+        Error::ScopeNotHeld(scope) => rpc::Error::scope_missing(scope.name()),
+        Error::TooManyKeys => rpc::Error::state_conflict(format!(
+            "a workspace has at most {LIVE_KEYS_MAX} live API keys; revoke one first"
+        )),
+        Error::EtagMismatch => rpc::Error::etag_mismatch(),
+        Error::RequestIdReused => rpc::Error::request_id_reused(),
+    }
+}
+
+/// The wire's error of a failed call; what the caller can't act on is logged here, once.
+fn failed(message: &str, failure: Failure) -> rpc::Error {
+    match failure {
+        Failure::Domain(error) => refusal(message, error),
+        Failure::Corrupt(what) => rpc::Error::internal(&what),
+        Failure::Database(error) => match pg::Failure::of(&error) {
+            pg::Failure::Unavailable => {
+                tracing::warn!(error = %error, "store unavailable");
+                rpc::Error::unavailable(
+                    ErrorReason::StoreUnavailable,
+                    "the store of identities does not answer; try again",
+                )
+            }
+            pg::Failure::UniqueViolation { .. }
+            | pg::Failure::BadData { .. }
+            | pg::Failure::Other => rpc::Error::internal(&error),
+        },
+    }
+}
+
+/// Decodes a response that was kept under a request id.
+fn replayed<M: prost::Message + Default>(bytes: &[u8]) -> Result<M, rpc::Error> {
+    M::decode(bytes).map_err(|error| rpc::Error::internal(&error))
+}
+
+/// The present, cut to the microseconds that are kept, so that the first answer is the later ones'.
+fn now_in_micros() -> Timestamp {
+    Timestamp::from_microsecond(Timestamp::now().as_microsecond())
+        .expect("it came from a timestamp")
+}

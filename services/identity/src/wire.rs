@@ -1,0 +1,48 @@
+//! What this service's types are on the wire.
+
+use prost::Message as _;
+use proto::common::v1::Principal;
+use proto::events::v1::ApiKeyChanged;
+use proto::identity::v1 as api;
+use rpc::time;
+
+use crate::domain::{ApiKey, Workspace};
+
+/// The encoded value of a key's change.
+pub(crate) fn api_key_changed(key: &ApiKey) -> Vec<u8> {
+    ApiKeyChanged { prefix: key.prefix.clone(), version: key.version }.encode_to_vec()
+}
+
+/// A workspace.
+pub(crate) fn workspace(workspace: &Workspace) -> api::Workspace {
+    api::Workspace {
+        name: format!("workspaces/{}", workspace.id),
+        display_name: workspace.display_name.clone(),
+        create_time: Some(time::to_proto(workspace.create_time)),
+        update_time: Some(time::to_proto(workspace.update_time)),
+        etag: workspace.etag(),
+    }
+}
+
+/// A key, without its secret.
+pub(crate) fn api_key(key: &ApiKey) -> api::ApiKey {
+    api::ApiKey {
+        name: key.name(),
+        display_name: key.display_name.clone(),
+        prefix: key.prefix.clone(),
+        scopes: key.scopes.numbers(),
+        expire_time: key.expire_time.map(time::to_proto),
+        create_time: Some(time::to_proto(key.create_time)),
+        last_use_time: key.last_use_time.map(time::to_proto),
+        revoke_time: key.revoke_time.map(time::to_proto),
+    }
+}
+
+/// Whom a key stands for.
+pub(crate) fn principal(key: &ApiKey) -> Principal {
+    Principal {
+        workspace_id: key.workspace.as_bytes().to_vec(),
+        api_key_id: key.id.as_bytes().to_vec(),
+        scopes: key.scopes.numbers(),
+    }
+}
