@@ -12,6 +12,7 @@ pub mod page;
 mod principal;
 pub mod request_id;
 pub mod time;
+pub mod trace;
 
 pub use deadline::Deadline;
 pub use error::Error;
