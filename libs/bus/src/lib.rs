@@ -7,6 +7,7 @@
 pub mod clicks;
 mod error;
 mod file;
+mod folder;
 mod kafka;
 mod record;
 pub mod spool;
