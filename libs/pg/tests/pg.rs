@@ -6,6 +6,8 @@ mod pg {
     mod failures;
     mod limits;
     mod migrations;
+    mod outbox;
     mod partitions;
     mod replicas;
+    mod requests;
 }
