@@ -7,6 +7,9 @@ mod backoff;
 mod channel;
 mod etcd;
 pub mod identity;
+mod instance_probe;
+mod methods;
+mod metrics;
 pub mod registry;
 pub mod server;
 

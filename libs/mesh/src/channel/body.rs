@@ -1,15 +1,93 @@
-//! The body of a response.
+//! The body of a response, read from its HTTP/2 stream as the caller takes it.
+//!
+//! It holds the call's place on its endpoint until it has ended or is dropped, and observes how it ended.
 
+use super::attempt::status_of;
+use super::flight::Flight;
+use super::flight::code_of;
+use super::record::Record;
 use bytes::Bytes;
+use h2::RecvStream;
+use http::HeaderMap;
 use http_body::Frame;
+use http_body::SizeHint;
+use std::fmt;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Instant;
+use tokio::time::Sleep;
+use tonic::Code;
 use tonic::Status;
 
-/// The body of a response, as it comes in.
-#[derive(Debug)]
-pub struct Body {}
+/// The body of a response.
+#[derive(Default)]
+pub struct Body {
+    /// Read before the body was handed out.
+    first: Option<Bytes>,
+    source: Source,
+    record: Option<Record>,
+    deadline: Option<Instant>,
+    /// Only if the response makes its reader wait.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Default)]
+enum Source {
+    #[default]
+    Empty,
+    Trailers(HeaderMap),
+    Stream(Box<(Flight, RecvStream)>),
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ended = matches!(self.source, Source::Empty);
+        formatter.debug_struct("Body").field("ended", &ended).finish_non_exhaustive()
+    }
+}
+
+impl Body {
+    pub(super) fn new(flight: Flight, stream: RecvStream) -> Self {
+        Self { source: Source::Stream(Box::new((flight, stream))), ..Self::default() }
+    }
+
+    pub(super) fn with_first(self, first: Bytes) -> Self {
+        Self { first: Some(first), ..self }
+    }
+
+    pub(super) fn empty() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn trailers(trailers: HeaderMap) -> Self {
+        Self { source: Source::Trailers(trailers), ..Self::default() }
+    }
+
+    /// Ends the body with DEADLINE_EXCEEDED at `deadline`, and has `record` told how it ended.
+    pub(super) fn observed(self, record: Record, deadline: Option<Instant>) -> Self {
+        Self { record: Some(record), deadline, ..self }
+    }
+
+    /// Lets go of the endpoint and says how the call ended.
+    fn end(&mut self, code: Code) {
+        if let Source::Stream(stream) = &mut self.source {
+            stream.0.finish(code);
+        }
+        self.source = Source::Empty;
+        if let Some(record) = self.record.take() {
+            record.finish(code);
+        }
+    }
+
+    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let timer =
+            self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        timer.as_mut().poll(context)
+    }
+}
 
 impl http_body::Body for Body {
     type Data = Bytes;
@@ -17,8 +95,73 @@ impl http_body::Body for Body {
 
     fn poll_frame(
         self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        todo!()
+        let body = self.get_mut();
+        if let Some(first) = body.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        let polled = match &mut body.source {
+            Source::Empty => return Poll::Ready(None),
+            Source::Trailers(trailers) => {
+                let trailers = std::mem::take(trailers);
+                body.end(code_of(&trailers).unwrap_or(Code::Unknown));
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            }
+            Source::Stream(stream) => poll_stream(&mut stream.1, context),
+        };
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    body.end(code_of(trailers).unwrap_or(Code::Unknown));
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let status = match &body.source {
+                    Source::Stream(stream) => status_of(&error, stream.0.endpoint()),
+                    Source::Empty | Source::Trailers(_) => Status::internal("it has ended"),
+                };
+                body.end(status.code());
+                Poll::Ready(Some(Err(status)))
+            }
+            Poll::Ready(None) => {
+                body.end(Code::Unknown);
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                if body.poll_deadline(context).is_pending() {
+                    return Poll::Pending;
+                }
+                body.end(Code::DeadlineExceeded);
+                Poll::Ready(Some(Err(rpc::Error::deadline_exceeded().into())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && matches!(self.source, Source::Empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.is_end_stream() { SizeHint::with_exact(0) } else { SizeHint::default() }
+    }
+}
+
+fn poll_stream(
+    stream: &mut RecvStream,
+    context: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+    match stream.poll_data(context) {
+        Poll::Ready(Some(Ok(data))) => {
+            // An error means that the stream is closed, which the next poll says.
+            stream.flow_control().release_capacity(data.len()).ok();
+            Poll::Ready(Some(Ok(Frame::data(data))))
+        }
+        Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
+        Poll::Ready(None) => stream
+            .poll_trailers(context)
+            .map(|trailers| trailers.transpose().map(|trailers| trailers.map(Frame::trailers))),
+        Poll::Pending => Poll::Pending,
     }
 }

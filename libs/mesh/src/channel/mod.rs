@@ -1,20 +1,49 @@
-//! The channel to every service.
+//! The channel to every service: [`Mesh`].
 
+mod attempt;
 mod body;
+mod budget;
+mod call;
+mod connection;
+mod endpoint;
+mod flight;
+mod keeper;
+mod load;
+mod payload;
+mod record;
+mod resolver;
+mod routes;
+mod shared;
+mod snapshot;
+mod table;
+mod waiting;
 
 pub use body::Body;
+pub(crate) use call::DEADLINE_DEFAULT;
 
 use crate::identity::Identity;
+use crate::metrics::CallMetrics;
+use crate::registry;
 use crate::registry::Instance;
+use crate::registry::Lease;
+use crate::registry::Registration;
 use crate::registry::Registry;
+use crate::registry::WEIGHT_DEFAULT;
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry as MetricsRegistry;
+use resolver::Resolver;
+use shared::Shared;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::sync::DropGuard;
+use tokio_util::task::TaskTracker;
 use tonic::Status;
+use waiting::Waiting;
 
 /// What a [`Mesh`] needs to know.
 #[derive(Debug)]
@@ -28,13 +57,27 @@ pub struct MeshOptions {
     /// The region the caller runs in.
     pub region: String,
     /// The file that keeps what was last known, for a process that starts while the registry is away; none: kept in memory
-    /// alone.
+    /// alone. No two meshes share one.
     pub snapshot: Option<PathBuf>,
 }
 
-/// The channel to every service: a gRPC path names its service, and the mesh knows who serves it. Cheap to clone.
+/// The channel to every service: a gRPC path names its service, and the mesh knows who serves it. Cheap to clone; when the
+/// last clone is dropped, all connections end.
 #[derive(Debug, Clone)]
-pub struct Mesh {}
+pub struct Mesh {
+    shared: Arc<Shared>,
+    owner: Arc<Owner>,
+}
+
+/// What runs for a mesh.
+#[derive(Debug)]
+struct Owner {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    _stop_when_dropped: DropGuard,
+    /// The one registration of a mesh that knows one process.
+    _lease: Option<Box<dyn Lease>>,
+}
 
 /// What a process knows of the mesh.
 #[derive(Debug, Clone)]
@@ -68,32 +111,99 @@ impl Mesh {
     ///
     /// # Errors
     /// Only for what no waiting would help: malformed options.
-    pub fn start(_options: MeshOptions, _metrics: &mut MetricsRegistry) -> anyhow::Result<Self> {
-        todo!()
+    pub fn start(options: MeshOptions, metrics: &mut MetricsRegistry) -> anyhow::Result<Self> {
+        Self::start_with(options, metrics, None)
     }
 
-    /// A channel to one process whose address is known, without a registry.
+    /// A channel to one process whose address (`host:port`) is known, without a registry; it must prove to be `service`.
     ///
     /// # Errors
     /// As [`start`](Self::start).
     pub fn to_one(
-        _identity: Identity,
-        _service: &str,
-        _address: &str,
-        _grpc_services: &[&str],
+        identity: Identity,
+        service: &str,
+        address: &str,
+        grpc_services: &[&str],
     ) -> anyhow::Result<Self> {
-        todo!()
+        crate::identity::ServiceName::parse(service)?;
+        let registry = registry::open("memory:")?;
+        let lease = registry.register(Registration {
+            instance: address.to_owned(),
+            service: service.to_owned(),
+            address: address.to_owned(),
+            zone: String::new(),
+            region: String::new(),
+            version: String::new(),
+            weight: WEIGHT_DEFAULT,
+            grpc_services: grpc_services.iter().map(|&name| name.to_owned()).collect(),
+        });
+        let options = MeshOptions {
+            registry,
+            identity,
+            zone: String::new(),
+            region: String::new(),
+            snapshot: None,
+        };
+        // One call of a command line has nobody who reads its metrics.
+        Self::start_with(options, &mut MetricsRegistry::default(), Some(lease))
+    }
+
+    fn start_with(
+        options: MeshOptions,
+        metrics: &mut MetricsRegistry,
+        lease: Option<Box<dyn Lease>>,
+    ) -> anyhow::Result<Self> {
+        if let Some(path) = &options.snapshot {
+            anyhow::ensure!(path.file_name().is_some(), "the snapshot's path names no file");
+        }
+        let metrics = CallMetrics::outbound(metrics);
+        let shared = Arc::new(Shared {
+            routes: ArcSwap::default(),
+            published: ArcSwap::default(),
+            waiting: Arc::new(Waiting::default()),
+            unrouted: Arc::new(metrics.between(options.identity.service(), "none")),
+        });
+        let mut resolver =
+            Resolver::new(Arc::clone(&shared), options.identity, metrics, options.snapshot);
+        resolver.restore();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        tasks.spawn(resolver.run(options.registry.watch(), stop.clone()));
+        let owner =
+            Owner { tasks, _stop_when_dropped: stop.clone().drop_guard(), stop, _lease: lease };
+        Ok(Self { shared, owner: Arc::new(owner) })
     }
 
     /// Every instance that this mesh knows.
     #[must_use]
     pub fn view(&self) -> MeshView {
-        todo!()
+        let published = self.shared.published.load();
+        let mut endpoints: Vec<_> = published
+            .instances
+            .iter()
+            .map(|(known, endpoint)| EndpointView {
+                instance: known.instance.clone(),
+                grpc_services: known.grpc_services.keys().cloned().collect(),
+                suspect: known.is_suspect(),
+                pending: endpoint.load.pending(),
+                latency: endpoint.load.latency(),
+            })
+            .collect();
+        endpoints.sort_by(|a, b| {
+            (&a.instance.service, &a.instance.instance)
+                .cmp(&(&b.instance.service, &b.instance.instance))
+        });
+        MeshView {
+            revision: published.revision,
+            age: published.heard.map(|heard| heard.elapsed()),
+            endpoints,
+        }
     }
 
     /// Ends all tasks and connections, and waits for them. Calls in flight fail; what any clone calls afterwards fails.
     pub async fn close(&self) {
-        todo!()
+        self.owner.stop.cancel();
+        self.owner.tasks.close();
+        self.owner.tasks.wait().await;
     }
 }
 
@@ -102,11 +212,12 @@ impl tower::Service<http::Request<tonic::body::Body>> for Mesh {
     type Error = Status;
     type Future = BoxFuture<'static, Result<Self::Response, Status>>;
 
+    /// Always ready: whether an endpoint has room is known only once the call says for whom it is.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _request: http::Request<tonic::body::Body>) -> Self::Future {
-        todo!()
+    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+        Box::pin(call::call(Arc::clone(&self.shared), request))
     }
 }

@@ -143,7 +143,9 @@ mod tests {
     fn malformed_keys_and_values_are_errors() {
         let good = br#"{"Op":0,"Addr":"h:1","Metadata":{"service":"links","register_time":"2026-01-02T03:04:05Z"}}"#;
         assert_eq!(parse(b"linkmesh/endpoints/a.B/i", good).unwrap().instance.weight, 100);
-        for key in [&b"other/a.B/i"[..], b"linkmesh/endpoints/a.B", b"linkmesh/endpoints//i", b"\xff"] {
+        for key in
+            [&b"other/a.B/i"[..], b"linkmesh/endpoints/a.B", b"linkmesh/endpoints//i", b"\xff"]
+        {
             assert!(parse(key, good).is_err());
         }
         for value in [&b""[..], b"{}", b"null", br#"{"Op":1,"Addr":"h:1","Metadata":null}"#] {

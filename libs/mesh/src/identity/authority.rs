@@ -66,8 +66,9 @@ impl LocalAuthority {
     pub fn open_or_create(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join(AUTHORITY_FILE);
         if !path.exists() {
-            create(folder, &path, Timestamp::now())
-                .with_context(|| format!("creating the certificate authority {}", path.display()))?;
+            create(folder, &path, Timestamp::now()).with_context(|| {
+                format!("creating the certificate authority {}", path.display())
+            })?;
         }
         Self::open(&path)
             .with_context(|| format!("opening the certificate authority {}", path.display()))
@@ -186,7 +187,8 @@ mod tests {
         assert_eq!(roots.len(), 1);
         let mode = fs::metadata(folder.join(AUTHORITY_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name()).collect();
         assert_eq!(left.len(), 2, "{left:?}");
     }
 

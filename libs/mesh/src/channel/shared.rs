@@ -1,0 +1,19 @@
+//! What all clones of a mesh share.
+
+use super::resolver::Published;
+use super::routes::Routes;
+use super::waiting::Waiting;
+use crate::metrics::PairMetrics;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Who serves what.
+    pub(super) routes: ArcSwap<Routes>,
+    /// The same, for people.
+    pub(super) published: ArcSwap<Published>,
+    pub(super) waiting: Arc<Waiting>,
+    /// For calls that were sent to nobody.
+    pub(super) unrouted: Arc<PairMetrics>,
+}

@@ -1,0 +1,116 @@
+//! What is known of each RPC before it is called, from its descriptor: what may be done when it fails.
+
+use prost_reflect::prost_types::method_options::IdempotencyLevel;
+use rapidhash::RapidHashMap;
+use std::sync::LazyLock;
+
+/// What a method allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Safety {
+    /// To do it twice may not be the same as to do it once.
+    Once,
+    /// `NO_SIDE_EFFECTS` or `IDEMPOTENT`: it may be done again though it may have been done.
+    Repeatable,
+}
+
+/// How many request messages a call has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Messages {
+    One,
+    Stream,
+}
+
+/// An RPC.
+#[derive(Debug)]
+pub(crate) struct Method {
+    /// Its place in a table of all methods; none for what is in no descriptor.
+    pub(crate) index: Option<usize>,
+    /// `linkmesh.links.v1.LinksService/GetLink`.
+    pub(crate) name: String,
+    pub(crate) safety: Safety,
+    pub(crate) requests: Messages,
+    pub(crate) responses: Messages,
+}
+
+/// Every RPC of `proto/`.
+#[derive(Debug)]
+pub(crate) struct Methods {
+    by_path: RapidHashMap<String, Method>,
+}
+
+/// A method that `proto/` does not have: nothing is assumed of it.
+static UNKNOWN: LazyLock<Method> = LazyLock::new(|| Method {
+    index: None,
+    name: "other".to_owned(),
+    safety: Safety::Once,
+    requests: Messages::Stream,
+    responses: Messages::Stream,
+});
+
+/// The table, which never changes: it is compiled in.
+pub(crate) static METHODS: LazyLock<Methods> = LazyLock::new(Methods::from_descriptors);
+
+impl Methods {
+    fn from_descriptors() -> Self {
+        let mut by_path = RapidHashMap::default();
+        let methods =
+            proto::DESCRIPTORS.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+        for (index, method) in methods.enumerate() {
+            let options = method.method_descriptor_proto().options.clone().unwrap_or_default();
+            let name = format!("{}/{}", method.parent_service().full_name(), method.name());
+            let messages = |stream| if stream { Messages::Stream } else { Messages::One };
+            let method = Method {
+                index: Some(index),
+                name: name.clone(),
+                safety: match options.idempotency_level() {
+                    IdempotencyLevel::IdempotencyUnknown => Safety::Once,
+                    IdempotencyLevel::NoSideEffects | IdempotencyLevel::Idempotent => {
+                        Safety::Repeatable
+                    }
+                },
+                requests: messages(method.is_client_streaming()),
+                responses: messages(method.is_server_streaming()),
+            };
+            by_path.insert(format!("/{name}"), method);
+        }
+        Self { by_path }
+    }
+
+    /// The method that a path names.
+    pub(crate) fn of_path(&self, path: &str) -> &Method {
+        self.by_path.get(path).unwrap_or(&UNKNOWN)
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.by_path.len()
+    }
+}
+
+/// The gRPC service that a path names: `/service/method`.
+pub(crate) fn grpc_service(path: &str) -> Option<&str> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    (!service.is_empty() && !method.is_empty()).then_some(service)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn safety_comes_from_the_proto() {
+        let safety = |path| METHODS.of_path(path).safety;
+        assert_eq!(safety("/linkmesh.links.v1.LinksService/GetLink"), Safety::Repeatable);
+        assert_eq!(safety("/linkmesh.links.v1.LinksService/BatchCreateLinks"), Safety::Repeatable);
+        assert_eq!(safety("/linkmesh.links.v1.LinksService/CreateLink"), Safety::Once);
+        assert_eq!(safety("/no.Such/Method"), Safety::Once);
+    }
+
+    #[test]
+    fn a_path_names_its_service() {
+        assert_eq!(grpc_service("/a.B/C"), Some("a.B"));
+        for path in ["", "/", "/a.B", "/a.B/", "//C", "a.B/C"] {
+            assert_eq!(grpc_service(path), None, "{path}");
+        }
+    }
+}
