@@ -1,0 +1,65 @@
+# The front door. `make help` lists everything; each target first installs what it lacks, which takes no time when nothing is missing.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# What Debian does not have (Kafka, grpcurl, …) lives in one folder that survives clones.
+LINKMESH_TOOLS := $(shell scripts/setup.sh where)
+export LINKMESH_TOOLS
+export PATH := $(LINKMESH_TOOLS)/bin:$(PATH):$(LINKMESH_TOOLS)/venv/bin
+
+LINKMESH := target/release/linkmesh
+# `--workspace` always: another selection of packages would compile shared crates a second time.
+BUILD := cargo build --workspace --bin linkmesh
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## everything in one process, with its own Postgres; prints an API key
+	@scripts/setup.sh run
+	@$(BUILD)
+	@exec target/debug/linkmesh dev
+
+.PHONY: up
+up: ## everything in separate processes, with real etcd, Redis, Kafka and Postgres
+	@scripts/setup.sh up
+	@$(BUILD) --release
+	@$(LINKMESH) up start
+
+.PHONY: down
+down: ## stop what `make up` started, and remove its data
+	@if [ -x $(LINKMESH) ]; then $(LINKMESH) up down; else echo 'nothing is up'; fi
+
+.PHONY: test
+test: ## all tests, on real servers that they start themselves
+	@scripts/setup.sh test
+	cargo test --workspace
+
+.PHONY: test-long
+test-long: ## the tests that take minutes, such as Kafka away for longer than a client's default time-out
+	@scripts/setup.sh test
+	cargo test --workspace --features system-tests/long --test long
+
+.PHONY: lint
+lint: ## formatting, clippy, protos, manifests, shell scripts
+	@scripts/setup.sh lint
+	@scripts/lint.sh
+
+.PHONY: bench
+bench: ## what it costs, beside peers in the same run; make bench-NAME for one
+	@scripts/setup.sh bench
+	@$(BUILD) --bin bench --release
+	@target/release/bench
+
+bench-%:
+	@scripts/setup.sh bench
+	@$(BUILD) --bin bench --release
+	@target/release/bench $*
+
+.PHONY: fmt
+fmt: ## format the code
+	@scripts/setup.sh lint
+	cargo fmt --all
