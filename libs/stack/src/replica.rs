@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::ops::Deref;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -47,6 +48,11 @@ impl PostgresReplica {
     /// URL of the database `linkmesh`, password included.
     pub fn url(&self) -> String {
         self.site.url(DATABASE)
+    }
+
+    /// Where its data really are.
+    pub fn folder(&self) -> &Path {
+        &self.site.folder
     }
 
     /// Its port on 127.0.0.1.

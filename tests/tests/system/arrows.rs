@@ -15,7 +15,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cache", &[]),
     ("auth", &[]),
     ("transcode", &[]),
-    ("stack", &[]),
+    // A template database is migrated exactly as production is.
+    ("stack", &["pg"]),
     ("service", &["proto", "rpc", "mesh", "bus"]),
     ("identity", SERVICE),
     ("links", SERVICE),
