@@ -1,0 +1,126 @@
+//! Clients that are not ours: generated Python and Node code, gRPC-Web, and grpcurl, each against a running system.
+
+use crate::client::Api;
+use crate::counted::eventually;
+use anyhow::Context as _;
+use serde_json::Value;
+use serde_json::json;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::Command;
+
+/// How long one client may take, code generation included.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(120);
+const COUNTED_WITHIN: Duration = Duration::from_secs(10);
+const LINKS: &str = "linkmesh.links.v1.LinksService";
+const ANALYTICS: &str = "linkmesh.analytics.v1.AnalyticsService";
+
+/// A generated Python client creates a link, clicks it and reads the count, over gRPC.
+pub async fn python_creates_clicks_and_reads(api: &Api) -> anyhow::Result<()> {
+    run_client(api, "python/run.sh", &[]).await
+}
+
+/// A Node client with @grpc/grpc-js does, and watches the click arrive.
+pub async fn node_creates_clicks_watches_and_reads(api: &Api) -> anyhow::Result<()> {
+    run_client(api, "node/run.sh", &["grpc"]).await
+}
+
+/// Code that protobuf-ts generated for browsers does, over gRPC-Web, binary and text.
+pub async fn grpc_web_creates_clicks_and_reads(api: &Api) -> anyhow::Result<()> {
+    run_client(api, "node/run.sh", &["grpc_web"]).await
+}
+
+/// grpcurl, knowing no proto, lists and describes services and calls them with the key.
+pub async fn grpcurl_lists_describes_and_calls(api: &Api, domain: &str) -> anyhow::Result<()> {
+    let services = grpcurl(api, &[], &["list"]).await?;
+    for service in [
+        LINKS,
+        ANALYTICS,
+        "linkmesh.links.v1.DomainsService",
+        "linkmesh.identity.v1.WorkspacesService",
+        "linkmesh.identity.v1.ApiKeysService",
+    ] {
+        anyhow::ensure!(services.lines().any(|line| line == service), "{service} in {services}");
+    }
+    for hidden in ["AuthenticationService", "ResolverService", "SaltsService", "AggregatorService"] {
+        anyhow::ensure!(!services.contains(hidden), "{hidden} is not for the world: {services}");
+    }
+    let described = grpcurl(api, &[], &["describe", &format!("{LINKS}.CreateLink")]).await?;
+    anyhow::ensure!(described.contains("returns ( .linkmesh.links.v1.CreateLinkResponse )"), "{described}");
+
+    let request = json!({"parent": api.workspace, "link": {"destinationUri": "https://example.com/grpcurl"}});
+    let created = call(api, &format!("{LINKS}/CreateLink"), request).await?;
+    let text = |name: &str| created["link"][name].as_str().unwrap_or_default().to_owned();
+    let (name, slug) = (text("name"), text("slug"));
+    let clicked = api.click(domain, &slug).await?;
+    anyhow::ensure!(clicked.status == 302, "{clicked:?}");
+    eventually(&"1".to_owned(), COUNTED_WITHIN, || async {
+        let request = json!({"parent": api.workspace, "links": [name]});
+        let counted = call(api, &format!("{ANALYTICS}/CountClicks"), request).await?;
+        Ok(counted["counts"]["clicks"].as_str().unwrap_or("0").to_owned())
+    })
+    .await?;
+
+    let stranger = api.with_key("");
+    let request = json!({"name": name});
+    let refused = call(&stranger, &format!("{LINKS}/GetLink"), request).await;
+    let error = refused.err().context("a call without a key was answered")?.to_string();
+    anyhow::ensure!(error.contains("CREDENTIALS_MISSING"), "{error}");
+    Ok(())
+}
+
+async fn call(api: &Api, method: &str, request: Value) -> anyhow::Result<Value> {
+    let answer = grpcurl(api, &["-d", &request.to_string()], &[method]).await?;
+    serde_json::from_str(&answer).with_context(|| format!("grpcurl answered `{answer}`"))
+}
+
+async fn grpcurl(api: &Api, options: &[&str], arguments: &[&str]) -> anyhow::Result<String> {
+    let tools = tools()?;
+    let own = tools.join("bin/grpcurl");
+    let program = if own.exists() { own } else { "grpcurl".into() };
+    let mut command = Command::new(program);
+    command.args(["-plaintext", "-max-time", "20"]);
+    if !api.key.is_empty() {
+        command.args(["-H", &format!("authorization: Bearer {}", api.key)]);
+    }
+    command.args(options).arg(api.url.trim_start_matches("http://")).args(arguments);
+    finish(command).await
+}
+
+async fn run_client(api: &Api, script: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let mut command = Command::new(root().join("tests/clients").join(script));
+    command
+        .args(arguments)
+        .env("LINKMESH_URL", &api.url)
+        .env("LINKMESH_API_KEY", &api.key)
+        .env("LINKMESH_WORKSPACE", &api.workspace);
+    finish(command).await.map(drop)
+}
+
+/// Runs to the end; what it printed, or what it complained about.
+async fn finish(mut command: Command) -> anyhow::Result<String> {
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(CLIENT_TIMEOUT, command.output())
+        .await
+        .with_context(|| format!("{command:?} took longer than {CLIENT_TIMEOUT:?}"))?
+        .with_context(|| format!("{command:?}; `scripts/setup.sh test` installs what tests need"))?;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "{command:?}: {}\n{printed}\n{complaint}", output.status);
+    Ok(printed)
+}
+
+/// The folder of the programs that scripts/setup.sh installs.
+fn tools() -> anyhow::Result<std::path::PathBuf> {
+    let output = std::process::Command::new("sh")
+        .arg(root().join("scripts/setup.sh"))
+        .arg("where")
+        .output()
+        .context("scripts/setup.sh where")?;
+    Ok(String::from_utf8(output.stdout)?.trim().into())
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
