@@ -5,7 +5,7 @@
 mod api_keys;
 mod workspaces;
 
-pub(crate) use api_keys::{Digested, NewKey};
+pub(crate) use api_keys::NewKey;
 pub(crate) use workspaces::WorkspaceEdit;
 
 use jiff::Timestamp;

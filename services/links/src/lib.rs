@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use config::Config;
 
 use crate::grpc::Api;
-use crate::store::Store;
+use crate::store::{Failure, Store};
 
 /// The service's name: of its identity, its configuration section and its schema.
 pub const NAME: &str = "links";
@@ -87,8 +87,10 @@ fn shared_domain_task(store: Store, case_sensitive: bool, ready: watch::Sender<b
                     ready.send_replace(true);
                     return Ok(());
                 }
-                Err(error) if !said => {
-                    tracing::warn!(error = %error, "shared domain is not there yet")
+                Err(Failure::Corrupt(why)) => anyhow::bail!("links.shared_domain: {why}"),
+                // Once an outage: it is tried again twice a second.
+                Err(failure) if !said => {
+                    tracing::warn!(failure = ?failure, "shared domain is not there yet");
                 }
                 Err(_) => {}
             }

@@ -101,8 +101,8 @@ fn utm(utm: &Utm) -> Option<api::UtmParameters> {
 fn redirect(redirect: Redirect) -> api::RedirectStatus {
     match redirect {
         Redirect::Found => api::RedirectStatus::Found,
-        Redirect::TemporaryRedirect => api::RedirectStatus::TemporaryRedirect,
+        Redirect::Temporary => api::RedirectStatus::TemporaryRedirect,
         Redirect::MovedPermanently => api::RedirectStatus::MovedPermanently,
-        Redirect::PermanentRedirect => api::RedirectStatus::PermanentRedirect,
+        Redirect::Permanent => api::RedirectStatus::PermanentRedirect,
     }
 }

@@ -14,9 +14,9 @@ const DISPLAY_NAME_CHARS_MAX: usize = 200;
 pub(crate) enum Redirect {
     #[default]
     Found,
-    TemporaryRedirect,
+    Temporary,
     MovedPermanently,
-    PermanentRedirect,
+    Permanent,
 }
 
 impl Redirect {
@@ -24,9 +24,9 @@ impl Redirect {
     pub(crate) fn code(self) -> u16 {
         match self {
             Redirect::Found => 302,
-            Redirect::TemporaryRedirect => 307,
+            Redirect::Temporary => 307,
             Redirect::MovedPermanently => 301,
-            Redirect::PermanentRedirect => 308,
+            Redirect::Permanent => 308,
         }
     }
 
@@ -34,9 +34,9 @@ impl Redirect {
     pub(crate) fn from_code(code: i16) -> Option<Self> {
         match code {
             302 => Some(Redirect::Found),
-            307 => Some(Redirect::TemporaryRedirect),
+            307 => Some(Redirect::Temporary),
             301 => Some(Redirect::MovedPermanently),
-            308 => Some(Redirect::PermanentRedirect),
+            308 => Some(Redirect::Permanent),
             _ => None,
         }
     }
@@ -336,7 +336,7 @@ mod tests {
         settings.expire_time =
             Some(Timestamp::from_microsecond(1_800_000_000_000_001).expect("in range"));
         settings.expired_destination = Destination::parse("x", "https://over.example").ok();
-        settings.redirect = Redirect::PermanentRedirect;
+        settings.redirect = Redirect::Permanent;
         let (link, workspace) = (LinkId::new(), WorkspaceId::new());
         let route = Route::of(link, workspace, &settings);
         assert_eq!(route.destination_uri, "https://e.com/a?utm_source=mail");
@@ -347,12 +347,9 @@ mod tests {
 
     #[test]
     fn a_redirect_reads_back_from_its_code() {
-        for redirect in [
-            Redirect::Found,
-            Redirect::TemporaryRedirect,
-            Redirect::MovedPermanently,
-            Redirect::PermanentRedirect,
-        ] {
+        for redirect in
+            [Redirect::Found, Redirect::Temporary, Redirect::MovedPermanently, Redirect::Permanent]
+        {
             let code = i16::try_from(redirect.code()).expect("three digits");
             assert_eq!(Redirect::from_code(code), Some(redirect));
         }

@@ -107,9 +107,9 @@ fn change(link: &api::Link, field: &str) -> Result<Change, Violation> {
 fn redirect(status: i32) -> Result<Redirect, Violation> {
     match api::RedirectStatus::try_from(status) {
         Ok(api::RedirectStatus::Unspecified | api::RedirectStatus::Found) => Ok(Redirect::Found),
-        Ok(api::RedirectStatus::TemporaryRedirect) => Ok(Redirect::TemporaryRedirect),
+        Ok(api::RedirectStatus::TemporaryRedirect) => Ok(Redirect::Temporary),
         Ok(api::RedirectStatus::MovedPermanently) => Ok(Redirect::MovedPermanently),
-        Ok(api::RedirectStatus::PermanentRedirect) => Ok(Redirect::PermanentRedirect),
+        Ok(api::RedirectStatus::PermanentRedirect) => Ok(Redirect::Permanent),
         Err(_) => Err(Violation::new(
             "redirect_status",
             format!("must be one of 302, 307, 301 and 308 by its name; {status} is not known"),

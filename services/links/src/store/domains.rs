@@ -1,6 +1,5 @@
 //! Domains: whose they are, and the shared one.
 
-use anyhow::ensure;
 use pg::requests::Request;
 use rpc::WorkspaceId;
 
@@ -9,15 +8,13 @@ use super::{Failure, Outcome, Store};
 use crate::domain::{Domain, Error, Host};
 
 impl Store {
-    /// Makes sure that the shared domain is there, for every workspace.
-    ///
-    /// # Errors
-    /// Postgres is away; or the domain is there already as a workspace's own, or with the other case rule.
+    /// Makes sure that the shared domain is there, for every workspace. [`Failure::Corrupt`] if it is there already as a
+    /// workspace's own, or with the other case rule: nothing that waiting would help.
     pub(crate) async fn ensure_shared_domain(
         &self,
         case_sensitive: bool,
         now_micros: i64,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), Failure> {
         sqlx::query(
             "insert into links.domains (host, workspace_id, case_sensitive, create_micros)
              values ($1, null, $2, $3) on conflict do nothing",
@@ -27,21 +24,21 @@ impl Store {
         .bind(now_micros)
         .execute(self.database.primary())
         .await?;
-        let (workspace, found): (Option<uuid::Uuid>, bool) = sqlx::query_as(
-            "select workspace_id, case_sensitive from links.domains where host = $1",
+        let (is_own, found): (bool, bool) = sqlx::query_as(
+            "select workspace_id is not null, case_sensitive from links.domains where host = $1",
         )
         .bind(self.shared.as_str())
         .fetch_one(self.database.primary())
         .await?;
         let host = &self.shared;
-        ensure!(
-            workspace.is_none(),
-            "the domain `{host}` belongs to a workspace and can't be shared"
-        );
-        ensure!(
-            found == case_sensitive,
-            "the shared domain `{host}` was created with case_sensitive = {found}, which can't be changed"
-        );
+        if is_own {
+            let why = format!("the domain `{host}` belongs to a workspace and can't be shared");
+            return Err(Failure::Corrupt(why));
+        }
+        if found != case_sensitive {
+            let why = format!("the shared domain `{host}` has case_sensitive = {found} for good");
+            return Err(Failure::Corrupt(why));
+        }
         Ok(())
     }
 
