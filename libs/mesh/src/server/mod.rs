@@ -1,15 +1,37 @@
 //! Where a service is called: mutual TLS, who may call what, deadlines, principals, drain.
 
 mod access;
+mod admit;
+mod body;
+mod connection;
+mod preface;
 
 pub use access::Access;
 
 use crate::identity::Identity;
 use crate::identity::ServiceName;
+use crate::metrics::CallMetrics;
+use crate::metrics::PairMetrics;
+use admit::Admission;
+use http::HeaderValue;
 use prometheus_client::registry::Registry as MetricsRegistry;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How many connections a server has at most; those above are closed at once.
+const CONNECTIONS_MAX: usize = 10_000;
+/// How long to wait after a failed accept, which mostly means that file descriptors have run out.
+const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(50);
+/// How long what is left after the drain may take to be ended.
+const ABORT_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The service that calls, proved by its certificate. In the extensions of every request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,26 +53,108 @@ pub struct ServerOptions {
 
 /// The server side of the mesh.
 #[derive(Debug)]
-pub struct Server {}
+pub struct Server {
+    identity: Identity,
+    shared: Arc<Shared>,
+}
+
+/// What all connections of a server share.
+#[derive(Debug)]
+struct Shared {
+    instance: HeaderValue,
+    access: Access,
+    service: String,
+    metrics: CallMetrics,
+    /// By calling service; there are few, and each is looked up once for a connection.
+    peers: Mutex<BTreeMap<ServiceName, Arc<PairMetrics>>>,
+}
+
+impl Shared {
+    fn metrics_of(&self, peer: &ServiceName) -> Arc<PairMetrics> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let metrics = peers
+            .entry(peer.clone())
+            .or_insert_with(|| Arc::new(self.metrics.between(peer.as_str(), &self.service)));
+        Arc::clone(metrics)
+    }
+}
 
 impl Server {
     /// A server that has not begun to serve; its metrics go to `metrics`.
-    #[must_use]
-    pub fn new(_options: ServerOptions, _metrics: &mut MetricsRegistry) -> Self {
-        todo!()
+    ///
+    /// # Errors
+    /// If the instance's id can't be sent in a header.
+    pub fn new(options: ServerOptions, metrics: &mut MetricsRegistry) -> anyhow::Result<Self> {
+        let ServerOptions { instance, identity, access } = options;
+        let shared = Shared {
+            instance: HeaderValue::try_from(instance)?,
+            access,
+            service: identity.service().to_owned(),
+            metrics: CallMetrics::inbound(metrics),
+            peers: Mutex::default(),
+        };
+        Ok(Self { identity, shared: Arc::new(shared) })
     }
 
     /// Serves `routes` until `stop`; then says GOAWAY, finishes what is in flight within `drain_max`, and returns.
     ///
-    /// Handlers find [`PeerIdentity`], [`rpc::Deadline`] and, if the peer asserted one, [`rpc::Principal`] in a request's
-    /// extensions.
+    /// Handlers find [`PeerIdentity`], [`rpc::Deadline`] (unless it is a stream without one) and, if the peer asserted one,
+    /// [`rpc::Principal`] in a request's extensions.
     pub async fn serve(
         self,
-        _listener: TcpListener,
-        _routes: tonic::service::Routes,
-        _stop: CancellationToken,
-        _drain_max: Duration,
+        listener: TcpListener,
+        routes: tonic::service::Routes,
+        stop: CancellationToken,
+        drain_max: Duration,
     ) {
-        todo!()
+        let routes = routes.prepare();
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        // Connections and the calls on them.
+        let tasks = TaskTracker::new();
+        let abort = CancellationToken::new();
+        while let Some(socket) = accept(&listener, &stop).await {
+            let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+                tracing::warn!("too many connections; one is refused");
+                continue;
+            };
+            let serving = connection::serve(
+                socket,
+                self.identity.clone(),
+                Admission { shared: Arc::clone(&self.shared), routes: routes.clone() },
+                connection::Life { tasks: tasks.clone(), stop: stop.clone(), abort: abort.clone() },
+            );
+            tasks.spawn(async move {
+                serving.await;
+                drop(place);
+            });
+        }
+        drop(listener);
+
+        tasks.close();
+        if tokio::time::timeout(drain_max, tasks.wait()).await.is_ok() {
+            return;
+        }
+        tracing::warn!(left = tasks.len(), "the drain took too long; what is left is ended");
+        abort.cancel();
+        if tokio::time::timeout(ABORT_WAIT_MAX, tasks.wait()).await.is_err() {
+            tracing::warn!(left = tasks.len(), "calls that do not end are left behind");
+        }
+    }
+}
+
+/// The next connection; none once `stop` is cancelled.
+async fn accept(listener: &TcpListener, stop: &CancellationToken) -> Option<TcpStream> {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return None,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, _)) => return Some(socket),
+            Err(error) => {
+                tracing::warn!(%error, "a connection can't be accepted");
+                tokio::time::sleep(ACCEPT_RETRY_WAIT).await;
+            }
+        }
     }
 }

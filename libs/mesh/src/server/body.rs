@@ -1,0 +1,108 @@
+//! The body of a response on its way out: ended when its deadline passes, counted when it ends.
+
+use super::admit::Record;
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::Frame;
+use http_body::SizeHint;
+use rpc::Deadline;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+use tokio::time::Sleep;
+use tonic::Code;
+use tonic::Status;
+use tonic::body::Body;
+
+#[derive(Default)]
+pub(super) struct ServerBody {
+    body: Body,
+    /// Until the end was counted.
+    record: Option<Record>,
+    deadline: Option<Deadline>,
+    /// Only if the handler makes the peer wait.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl ServerBody {
+    pub(super) fn new(
+        body: Body,
+        head: &HeaderMap,
+        deadline: Option<Deadline>,
+        record: Record,
+    ) -> Self {
+        let mut body = Self { body, record: Some(record), deadline, timer: None };
+        if let Some(code) = code_of(head) {
+            body.end(code);
+        }
+        body
+    }
+
+    fn end(&mut self, code: Code) {
+        if let Some(record) = self.record.take() {
+            record.finish(code);
+        }
+    }
+
+    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let timer =
+            self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.0.into())));
+        timer.as_mut().poll(context)
+    }
+
+    /// Ends the response where it is, with a status.
+    fn cut(&mut self) -> Result<Frame<Bytes>, Status> {
+        self.end(Code::DeadlineExceeded);
+        self.body = Body::empty();
+        let mut trailers = HeaderMap::new();
+        Status::from(rpc::Error::deadline_exceeded()).add_header(&mut trailers)?;
+        Ok(Frame::trailers(trailers))
+    }
+}
+
+impl http_body::Body for ServerBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.body).poll_frame(context) {
+            Poll::Pending => {
+                ready!(this.poll_deadline(context));
+                Poll::Ready(Some(this.cut()))
+            }
+            Poll::Ready(frame) => {
+                let trailers = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.trailers_ref());
+                if let Some(trailers) = trailers {
+                    this.end(code_of(trailers).unwrap_or(Code::Unknown));
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for ServerBody {
+    fn drop(&mut self) {
+        // The peer went away before the end.
+        self.end(Code::Cancelled);
+    }
+}
+
+fn code_of(headers: &HeaderMap) -> Option<Code> {
+    headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))
+}

@@ -1,0 +1,121 @@
+//! One connection to a server, from its first byte to its last call.
+
+use super::PeerIdentity;
+use super::admit::Admission;
+use super::admit::Admitted;
+use super::preface::Preface;
+use crate::identity::Identity;
+use crate::identity::Security;
+use crate::identity::ServiceName;
+use anyhow::Context as _;
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a peer may take to prove who it is.
+const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How many calls a peer may have in flight on one connection.
+const STREAMS_MAX: u32 = 1_024;
+/// The largest header block that is accepted.
+const HEADER_BYTES_MAX: u32 = 32 << 10;
+/// How much a peer may send before it is read: per stream, and in all.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// How much of a response may wait for a slow reader.
+const SEND_BUFFER_BYTES_MAX: usize = 1 << 20;
+/// How often a silent peer is probed, and how long the answer may take.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// What a connection lives by.
+pub(super) struct Life {
+    /// Where its calls run.
+    pub(super) tasks: TaskTracker,
+    /// Say GOAWAY, and finish.
+    pub(super) stop: CancellationToken,
+    /// End.
+    pub(super) abort: CancellationToken,
+}
+
+pub(super) async fn serve(socket: TcpStream, identity: Identity, admission: Admission, life: Life) {
+    tokio::select! {
+        () = life.abort.cancelled() => {}
+        served = try_serve(socket, &identity, admission, &life) => {
+            if let Err(error) = served {
+                tracing::debug!(error = format!("{error:#}"), "a connection ended");
+            }
+        }
+    }
+}
+
+async fn try_serve(
+    socket: TcpStream,
+    identity: &Identity,
+    admission: Admission,
+    life: &Life,
+) -> anyhow::Result<()> {
+    socket.set_nodelay(true)?;
+    match identity.security() {
+        Security::Plaintext => {
+            let service = ServiceName::parse(identity.service())?;
+            serve_http(socket, admission.of_peer(PeerIdentity { service }), life).await
+        }
+        Security::Tls { server, .. } => {
+            let accepting = TlsAcceptor::from(Arc::clone(server)).accept(socket);
+            let tls = tokio::time::timeout(HANDSHAKE_WAIT_MAX, accepting)
+                .await
+                .context("the peer took too long to prove who it is")??;
+            let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
+            let certificate = certificates.first().context("the peer has no certificate")?;
+            let service = ServiceName::of_certificate(certificate)?;
+            serve_http(tls, admission.of_peer(PeerIdentity { service }), life).await
+        }
+    }
+}
+
+async fn serve_http<T>(io: T, admitted: Admitted, life: &Life) -> anyhow::Result<()>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let connection = http2::Builder::new(Calls(life.tasks.clone()))
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_WAIT_MAX)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(Preface::new(io)), admitted);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        served = connection.as_mut() => return Ok(served?),
+        () = life.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
+
+/// Runs the calls of a connection where the server waits for them.
+#[derive(Clone)]
+struct Calls(TaskTracker);
+
+impl<F> Executor<F> for Calls
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, call: F) {
+        self.0.spawn(call);
+    }
+}
