@@ -1,10 +1,13 @@
-//! What an operator can set of the edge. Unknown keys are refused, defaults stand on the struct.
+//! What an operator can set of the edge. Unknown keys are refused, defaults stand on the struct, values are checked here.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
+use service::ConfigError;
 
 /// The section `[edge]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -12,55 +15,86 @@ use serde::Deserialize;
 pub struct Config {
     /// Where clients connect: HTTP/1.1 and HTTP/2 without TLS. Port 0 lets the system choose.
     pub listen: SocketAddr,
-    /// Where the edge serves other processes, by mTLS. Port 0 lets the system choose.
-    pub mesh_listen: SocketAddr,
-    /// Hosts that stand for a link domain, such as `127.0.0.1` for the shared one. Both without a port.
+    /// Hosts that stand for a link domain, such as `127.0.0.1` for the shared one; both without a port.
     pub domain_aliases: BTreeMap<String, String>,
-    /// Networks (CIDR) or addresses whose `x-forwarded-for` is believed; read from its right.
+    /// Networks (`10.0.0.0/8`) or addresses whose `x-forwarded-for` is believed; it is read from its right.
     pub trusted_proxies: Vec<String>,
-    /// A MaxMind database with countries, or cities, that clicks are placed by. Unset: clicks have no place.
+    /// A MaxMind database of countries, or cities, that clicks are placed by. Absent: clicks have no place.
     pub places_file: Option<PathBuf>,
-    /// `redis://…`, shared by all edges; unset: each edge has only its own cache.
+    /// `redis://host:port`, shared by all edges. Absent: each edge has only its own cache.
     pub redis: Option<String>,
-    /// Short links that one edge remembers, 1 to 10,000,000.
+    /// Short links that this edge remembers, 64 to 10,000,000.
     pub cached_links_max: usize,
-    /// How old a remembered link may get while `links` can't answer, in seconds: 30 to 86,400.
-    pub stale_seconds_max: u64,
-    /// Connections at once; further ones wait to be accepted. 1 to 1,000,000.
+    /// How old a remembered link may get while `links` can't answer, 30 s to 1 d.
+    #[serde(with = "service::duration")]
+    pub stale_max: Duration,
+    /// Connections at once, 1 to 1,000,000; further ones wait to be accepted.
     pub connections_max: usize,
-    /// Bytes of a request's body or message, 1,024 to 67,108,864.
+    /// Bytes of a request's body or message, 1 KiB to 64 MiB.
     pub body_bytes_max: usize,
-    /// Bytes that the spool may take on disk before clicks are lost (and counted as lost), at least 1 MiB.
+    /// Bytes that the spool may take on disk before clicks are lost (and counted as lost), at least 32 MiB.
     pub spool_bytes_max: u64,
     /// Origins of browser pages that may call the API; `*` is every origin, without credentials.
     pub cors_origins: Vec<String>,
-    /// How long, in seconds, the edge goes on accepting after it has said that it is not ready, so that load balancers
-    /// notice. 0 to 300.
-    pub unready_seconds: u64,
-    /// How long calls in flight may take to finish after that, in seconds. 1 to 3,600.
-    pub drain_seconds_max: u64,
-    /// How long the spool may take to be shipped after that, in seconds. 0 to 3,600.
-    pub ship_seconds_max: u64,
+    /// How long what is in flight may take to finish at a stop, 0 s to 1 h.
+    #[serde(with = "service::duration")]
+    pub drain_max: Duration,
+    /// How long the spool may take to be shipped at a stop, 0 s to 1 h; what is left is shipped by the next start.
+    #[serde(with = "service::duration")]
+    pub ship_max: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            mesh_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             domain_aliases: BTreeMap::new(),
             trusted_proxies: Vec::new(),
             places_file: None,
             redis: None,
             cached_links_max: 1_000_000,
-            stale_seconds_max: 3_600,
+            stale_max: Duration::from_hours(1),
             connections_max: 50_000,
             body_bytes_max: 16 * 1024 * 1024,
             spool_bytes_max: 8 * 1024 * 1024 * 1024,
             cors_origins: vec!["*".to_owned()],
-            unready_seconds: 0,
-            drain_seconds_max: 20,
-            ship_seconds_max: 30,
+            drain_max: Duration::from_secs(20),
+            ship_max: Duration::from_secs(30),
         }
+    }
+}
+
+impl Config {
+    /// Refuses values outside their ranges.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let hour = Duration::from_hours(1);
+        let stale = Duration::from_secs(30)..=Duration::from_hours(24);
+        let checks = [
+            (
+                "edge.cached_links_max",
+                (64..=10_000_000).contains(&self.cached_links_max),
+                "must be 64 to 10000000",
+            ),
+            ("edge.stale_max", stale.contains(&self.stale_max), "must be 30s to 1d"),
+            (
+                "edge.connections_max",
+                (1..=1_000_000).contains(&self.connections_max),
+                "must be 1 to 1000000",
+            ),
+            (
+                "edge.body_bytes_max",
+                (1024..=64 << 20).contains(&self.body_bytes_max),
+                "must be 1024 to 67108864",
+            ),
+            ("edge.spool_bytes_max", self.spool_bytes_max >= 32 << 20, "must be at least 33554432"),
+            ("edge.drain_max", self.drain_max <= hour, "must be 0s to 1h"),
+            ("edge.ship_max", self.ship_max <= hour, "must be 0s to 1h"),
+        ];
+        for (key, is_good, why) in checks {
+            if !is_good {
+                return Err(ConfigError::new(key, why));
+            }
+        }
+        Ok(())
     }
 }

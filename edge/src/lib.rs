@@ -1,17 +1,162 @@
-//! The edge: one listener for redirects, REST, gRPC-Web and gRPC.
+//! The edge: one port for redirects, REST, gRPC-Web and gRPC, before everything that Linkmesh is.
+//!
+//! What must stay true: a click is in the spool before its redirect is sent; no address leaves the process; no client
+//! reaches a method that is not public, or says who it is in any way but by a key; and once this edge has seen a change of a
+//! link or a key, it never serves what was before.
 
+mod address;
+mod body;
+mod changes;
+mod click;
 mod config;
+mod cors;
+mod dispatch;
+mod fault;
+mod gateway;
+mod grpc;
+mod health;
+mod keys;
+mod listener;
+mod methods;
+mod observed;
+mod places;
+mod redirect;
+mod rest;
+mod routes;
+mod stream;
+mod target;
+mod upstream;
+mod visitors;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bus::spool::Shipper;
+use bus::spool::Spool;
+use bus::spool::SpoolOptions;
+use jiff::Timestamp;
+use service::Assembly;
+use service::Condition;
+use service::ConfigError;
+use service::HttpMetrics;
+use service::Task;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::address::TrustedProxies;
+use crate::cors::Cors;
+use crate::dispatch::Edge;
+use crate::gateway::Gateway;
+use crate::keys::Keys;
+use crate::listener::Listener;
+use crate::places::Places;
+use crate::redirect::RedirectMetrics;
+use crate::redirect::Redirects;
+use crate::routes::Routes;
+use crate::visitors::Visitors;
 
 pub use config::Config;
 
 /// The service's name in the mesh and in the configuration.
 pub const NAME: &str = "edge";
 
+/// How much longer than its own bound a task may take to stop.
+const STOP_SLACK: Duration = Duration::from_secs(5);
+
 /// Opens what the edge needs, and says what it runs.
 ///
 /// # Errors
-/// If the configuration is wrong, or the spool or the database of places can't be opened.
-pub async fn assemble(config: Config, cx: service::Context) -> anyhow::Result<service::Assembly> {
-    let _ = (config, cx);
-    todo!()
+/// A setting out of its range, a port in use, or a spool or a database of places that can't be opened.
+pub async fn assemble(config: Config, cx: service::Context) -> anyhow::Result<Assembly> {
+    let (assembly, address) = open(config, cx).await?;
+    tracing::info!(address = %address, "the edge's public port");
+    Ok(assembly)
+}
+
+/// As [`assemble`], with the public port's address: for whoever let the system choose the port.
+///
+/// # Errors
+/// As [`assemble`].
+pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assembly, SocketAddr)> {
+    config.check()?;
+    let socket = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("edge.listen: {} can't be bound", config.listen))?;
+    let address = socket.local_addr()?;
+    let proxies = TrustedProxies::parse(&config.trusted_proxies)?;
+    let cors = Cors::parse(&config.cors_origins)?;
+    let places = config.places_file.as_deref().map(Places::open).transpose()?;
+    let l2 = config.redis.as_deref().map(cache::L2::open).transpose();
+    let l2 = l2.map_err(|error| ConfigError::new("edge.redis", error.to_string()))?;
+    LazyLock::force(&methods::ROUTES);
+
+    let partitions = bus::topics::LINK_EVENTS.partitions;
+    let spool_options = SpoolOptions {
+        bytes_max: config.spool_bytes_max,
+        ship_at_stop_max: config.ship_max,
+        partitions,
+        ..SpoolOptions::new(cx.data.join("spool"))
+    };
+    let (spool, cache_metrics, redirect_metrics, http) = {
+        let mut registry = cx.metrics.lock();
+        let spool = Spool::open(spool_options, Timestamp::now(), &mut registry)
+            .context("the spool can't be opened")?;
+        let caches = cache::Metrics::register(&mut registry);
+        let redirects = RedirectMetrics::register(&mut registry);
+        (spool, caches, redirects, HttpMetrics::register(&mut registry))
+    };
+    let routes =
+        Routes::new(config.cached_links_max, config.stale_max, l2, &cache_metrics, cx.mesh.clone());
+    let keys = Keys::new(&cache_metrics, cx.mesh.clone());
+    let visitors = Visitors::default();
+    let (ready, is_ready) = watch::channel(false);
+    let lower = |(host, domain): (String, String)| (host.to_ascii_lowercase(), domain);
+    let edge = Edge {
+        redirects: Redirects {
+            routes: routes.clone(),
+            aliases: config.domain_aliases.into_iter().map(lower).collect(),
+            proxies,
+            places,
+            visitors: visitors.clone(),
+            spool: spool.clone(),
+            partitions,
+            metrics: redirect_metrics,
+        },
+        gateway: Gateway {
+            mesh: cx.mesh.clone(),
+            keys: keys.clone(),
+            body_bytes_max: config.body_bytes_max,
+            cors,
+            local: health::routes(cx.mesh.clone(), is_ready.clone())?,
+        },
+        http,
+    };
+    let listener = Listener {
+        socket,
+        edge: Arc::new(edge),
+        connections_max: config.connections_max,
+        drain_max: config.drain_max,
+        ready,
+    };
+
+    let (bus, mesh) = (cx.bus, cx.mesh);
+    let (for_links, for_keys) = (bus.clone(), bus.clone());
+    let tasks = vec![
+        Task::new("listener", |stop| listener.run(stop)).stop_within(config.drain_max + STOP_SLACK),
+        Task::new("link-changes", |stop| changes::links(routes, for_links, stop)),
+        Task::new("key-changes", |stop| changes::keys(keys, for_keys, stop)),
+        Task::new("salts", |stop| visitors.run(mesh, stop)),
+        // Last: by then the listener has appended all there will be.
+        Task::new("shipper", |stop| Shipper::run(spool, bus, bus::topics::LINK_EVENTS.name, stop))
+            .stop_within(config.ship_max + STOP_SLACK),
+    ];
+    let assembly = Assembly {
+        tasks,
+        ready: vec![Condition::new("public port", is_ready)],
+        ..Assembly::default()
+    };
+    Ok((assembly, address))
 }

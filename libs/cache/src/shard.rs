@@ -15,7 +15,7 @@ use crate::entry::Entry;
 /// How long a version is remembered without its entry. Longer than any time to live plus any fill.
 pub(crate) const SEEN_MICROS: i64 = 60_000_000;
 /// Versions that a shard remembers without their entries; past it the oldest is given up, see [`Shard::doubts`].
-const SEEN_MAX: usize = 65_536;
+const SEEN_MAX: usize = 8_192;
 /// Entries that an eviction looks at for one that was not used since the last look.
 const EVICTION_LOOKS_MAX: usize = 64;
 

@@ -10,6 +10,7 @@ use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::sync::RwLockReadGuard;
 use std::sync::RwLockWriteGuard;
+use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ pub struct Options {
 
 type Answer<V, E> = Result<Arc<Entry<V>>, E>;
 type Flight<V, E> = Pin<Box<dyn Future<Output = Answer<V, E>> + Send>>;
+type Flights<V, E> = HashMap<Arc<[u8]>, WeakShared<Flight<V, E>>>;
 
 /// A versioned cache of `V`, read from a source that fails with `E`. Cheap to clone.
 pub struct Versioned<V, E>(Arc<Inner<V, E>>);
@@ -65,7 +67,9 @@ struct Inner<V, E> {
     stale_micros: i64,
     hasher: RandomState,
     shards: Vec<RwLock<Shard<V>>>,
-    flights: Mutex<HashMap<Arc<[u8]>, WeakShared<Flight<V, E>>>>,
+    flights: Mutex<Flights<V, E>>,
+    /// What was read before this moment is read again; see [`Versioned::doubt`].
+    doubt_micros: AtomicI64,
     l2: Option<L2>,
     cells: Arc<Cells>,
 }
@@ -96,6 +100,7 @@ impl<V: Stored, E: Clone + Send + Sync + 'static> Versioned<V, E> {
             hasher: RandomState::default(),
             shards: (0..SHARDS).map(|_| RwLock::new(Shard::new(entries_max))).collect(),
             flights: Mutex::new(HashMap::new()),
+            doubt_micros: AtomicI64::new(i64::MIN),
             l2,
             cells: metrics.add(options.name),
             options,
@@ -183,6 +188,12 @@ impl<V: Stored, E: Clone + Send + Sync + 'static> Versioned<V, E> {
         self.0.shard_mut(scope).outdate(scope, version, now_micros);
     }
 
+    /// Trusts nothing that was read before now, because changes since then may have been missed: such an entry is read
+    /// again, and served only if the source can't answer.
+    pub fn doubt(&self, now_micros: i64) {
+        self.0.doubt_micros.fetch_max(now_micros, Ordering::Relaxed);
+    }
+
     /// The flight for `key`, and whether it begins with this call.
     fn join<F>(
         &self,
@@ -240,6 +251,9 @@ impl<V: Stored, E: Clone + Send + Sync + 'static> Inner<V, E> {
             }
             return Lookup::Ageing(entry);
         }
+        if self.is_doubted(entry.read_micros) {
+            return Lookup::Missing;
+        }
         if age_micros < self.refresh_micros {
             return Lookup::Fresh(entry);
         }
@@ -247,6 +261,10 @@ impl<V: Stored, E: Clone + Send + Sync + 'static> Inner<V, E> {
             return Lookup::Ageing(entry);
         }
         Lookup::Missing
+    }
+
+    fn is_doubted(&self, read_micros: i64) -> bool {
+        read_micros < self.doubt_micros.load(Ordering::Relaxed)
     }
 
     fn keep(&self, key: &[u8], mut filled: Filled<V>, forgotten: u64, now_micros: i64) -> Offer<V> {
@@ -309,7 +327,8 @@ impl<V: Stored, E: Clone + Send + Sync + 'static> Inner<V, E> {
             self.cells.l2.miss();
             return FromL2::Nothing;
         };
-        if now_micros.saturating_sub(filled.read_micros) >= self.ttl_micros {
+        let is_old = now_micros.saturating_sub(filled.read_micros) >= self.ttl_micros;
+        if is_old || self.is_doubted(filled.read_micros) {
             self.cells.l2.miss();
             return FromL2::Stale(filled);
         }

@@ -1,0 +1,165 @@
+//! What goes wrong with a call, and how each protocol says it: problem JSON (RFC 9457), or a gRPC status.
+
+use http::HeaderValue;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use proto::common::v1::ErrorReason;
+use rpc::Error;
+use tonic::Code;
+use tonic::Status;
+use transcode::Problem;
+use transcode::TranscodeError;
+
+use crate::body::Body;
+
+/// What a reason is appended to, to name a kind of problem.
+const TYPE_BASE: &str = "https://linkmesh.dev/errors/";
+/// What a caller without a valid key is asked for.
+const CHALLENGE: &str = "Bearer realm=\"linkmesh\"";
+const CHALLENGE_INVALID: &str = "Bearer realm=\"linkmesh\", error=\"invalid_token\"";
+
+/// A failure, with the HTTP status where the gRPC code's own would say too little.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) status: Box<Status>,
+    http_status: Option<StatusCode>,
+    allow: Option<HeaderValue>,
+}
+
+impl Fault {
+    fn with(error: Error, http_status: StatusCode) -> Self {
+        Self { http_status: Some(http_status), ..Self::from(error) }
+    }
+
+    /// A body over its limit.
+    pub(crate) fn body_too_large(bytes_max: usize) -> Self {
+        let message = format!("the body has more than {bytes_max} bytes, the limit");
+        let mut error = Error::new(Code::ResourceExhausted, ErrorReason::BodyTooLarge, message);
+        error.metadata.push(("bytes_max", bytes_max.to_string()));
+        Self::with(error, StatusCode::PAYLOAD_TOO_LARGE)
+    }
+
+    pub(crate) fn is_body_too_large(&self) -> bool {
+        self.http_status == Some(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+
+    /// A body that did not arrive whole, or whose envelope could not be opened.
+    pub(crate) fn body_broken() -> Self {
+        Error::malformed("the body could not be read to its end").into()
+    }
+
+    pub(crate) fn media_type(message: impl Into<String>) -> Self {
+        let error = Error::new(Code::InvalidArgument, ErrorReason::MediaTypeUnsupported, message);
+        Self::with(error, StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    }
+
+    pub(crate) fn method_not_allowed(allow: &str) -> Self {
+        let message = format!("this path takes {allow}");
+        let error = Error::new(Code::Unimplemented, ErrorReason::MethodUnknown, message);
+        Self {
+            allow: HeaderValue::from_str(allow).ok(),
+            ..Self::with(error, StatusCode::METHOD_NOT_ALLOWED)
+        }
+    }
+
+    /// No route has the path.
+    pub(crate) fn path_unknown() -> Self {
+        let error = Error::new(
+            Code::Unimplemented,
+            ErrorReason::MethodUnknown,
+            "nothing has this path; see the API's documentation",
+        );
+        Self::with(error, StatusCode::NOT_FOUND)
+    }
+
+    /// No public gRPC method has the path.
+    pub(crate) fn method_unknown() -> Self {
+        Error::new(Code::Unimplemented, ErrorReason::MethodUnknown, "no such method").into()
+    }
+
+    /// A link that is not there, or not enabled: nobody is told which.
+    pub(crate) fn no_link() -> Self {
+        Error::new(Code::NotFound, ErrorReason::NotFound, "no link has this address").into()
+    }
+
+    /// A link that has expired and leads nowhere since.
+    pub(crate) fn link_expired() -> Self {
+        let error = Error::new(Code::NotFound, ErrorReason::NotFound, "the link has expired");
+        Self::with(error, StatusCode::GONE)
+    }
+
+    pub(crate) fn deadline_exceeded() -> Self {
+        Error::deadline_exceeded().into()
+    }
+
+    fn problem(&self) -> Problem {
+        problem(&self.status, self.http_status)
+    }
+
+    /// As problem JSON, with the headers that its status asks for.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let problem = self.problem();
+        let mut response = Response::new(Body::Whole(problem.to_json(TYPE_BASE)));
+        *response.status_mut() = problem.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(allow) = self.allow {
+            headers.insert(header::ALLOW, allow);
+        }
+        if problem.status == StatusCode::UNAUTHORIZED {
+            let is_missing = problem.reason == "CREDENTIALS_MISSING";
+            let challenge = if is_missing { CHALLENGE } else { CHALLENGE_INVALID };
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        if let Some(wait) = problem.retry_after {
+            // Whole seconds, rounded up: sooner would be too soon.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        response
+    }
+}
+
+fn problem(status: &Status, http_status: Option<StatusCode>) -> Problem {
+    let mut problem =
+        Problem::from_status(i32::from(status.code()), status.message(), status.details());
+    if let Some(http_status) = http_status {
+        problem.status = http_status;
+    }
+    problem
+}
+
+/// The body of the problem that a status is, for a stream that has begun.
+pub(crate) fn problem_json(status: &Status) -> bytes::Bytes {
+    problem(status, None).to_json(TYPE_BASE)
+}
+
+impl From<Status> for Fault {
+    fn from(status: Status) -> Self {
+        Self { status: Box::new(status), http_status: None, allow: None }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Status::from(error).into()
+    }
+}
+
+impl From<TranscodeError> for Fault {
+    fn from(error: TranscodeError) -> Self {
+        match error {
+            TranscodeError::Invalid(violations) => {
+                let violations = violations.into_iter().map(|violation| rpc::Violation {
+                    field: violation.field,
+                    description: violation.description,
+                });
+                Error::invalid_fields(violations.collect()).into()
+            }
+            error @ TranscodeError::Malformed(_) => Error::malformed(error.to_string()).into(),
+            error @ TranscodeError::MediaType => Self::media_type(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Proves API keys, once for each call at this edge; services are told the principal.
+//!
+//! What `identity` says of a key is remembered for 30 s from its read on the primary, that it is no key too, and dropped when
+//! the key changes. The memory is keyed by the whole key's digest: a wrong secret never meets a right one's entry.
+
+use std::time::Duration;
+
+use auth::ApiKey;
+use cache::Filled;
+use cache::Versioned;
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::header;
+use proto::common::v1::ErrorReason;
+use proto::identity::v1::AuthenticateRequest;
+use proto::identity::v1::authentication_service_client::AuthenticationServiceClient;
+use rpc::Error;
+use rpc::Principal;
+use tonic::Status;
+use tonic::metadata::BinaryMetadataValue;
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// How long `identity` may take.
+const AUTHENTICATE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an answer of `identity` is fresh, from its read on the primary.
+const TTL: Duration = Duration::from_secs(30);
+/// How old an answer may get while `identity` can't answer. A revocation is still heard of meanwhile.
+const STALE_MAX: Duration = Duration::from_secs(5 * 60);
+/// Keys that an edge remembers, those that are none included.
+const KEYS_MAX: usize = 200_000;
+/// Bytes of the public prefix: what changes are announced under.
+const PREFIX_BYTES: usize = 12;
+
+/// The keys that are known here. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys {
+    known: Versioned<Known, Status>,
+    client: AuthenticationServiceClient<mesh::Mesh>,
+}
+
+/// A key that is valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    /// The principal as services get it.
+    metadata: HeaderValue,
+    /// When the key expires, in microseconds since 1970; `i64::MAX`: never.
+    expire_micros: i64,
+}
+
+impl Keys {
+    pub(crate) fn new(metrics: &cache::Metrics, mesh: mesh::Mesh) -> Self {
+        let options = cache::Options {
+            name: "keys",
+            ttl: TTL,
+            stale_max: STALE_MAX,
+            entries_max: KEYS_MAX,
+            scope_bytes: Some(PREFIX_BYTES),
+        };
+        // Principals stay in the process: Redis is no place for what a key is worth.
+        Self {
+            known: Versioned::new(options, None, metrics),
+            client: AuthenticationServiceClient::new(mesh),
+        }
+    }
+
+    /// The value of `linkmesh-principal-bin` for whoever sent these headers.
+    ///
+    /// # Errors
+    /// CREDENTIALS_MISSING, API_KEY_INVALID, or what `identity` fails with.
+    pub(crate) async fn principal(
+        &self,
+        headers: &HeaderMap,
+        now_micros: i64,
+    ) -> Result<HeaderValue, Status> {
+        let key = presented(headers)?;
+        let digest = key.digest();
+        let cache_key = [key.prefix().as_bytes(), digest.as_bytes()].concat();
+        let client = self.client.clone();
+        let read = move || authenticate(client.clone(), key.clone(), now_micros);
+        let entry = self.known.get(&cache_key, now_micros, read).await?;
+        match &entry.value {
+            Some(known) if now_micros < known.expire_micros => Ok(known.metadata.clone()),
+            Some(_) | None => Err(invalid("the API key is unknown, revoked or expired").into()),
+        }
+    }
+
+    /// Takes notice of a change of the key with this prefix.
+    pub(crate) fn outdate(&self, prefix: &str, version: i64, now_micros: i64) {
+        if prefix.len() == PREFIX_BYTES {
+            self.known.outdate(prefix.as_bytes(), version, now_micros);
+        }
+    }
+
+    /// Trusts nothing that was read before now: changes since then may have been missed.
+    pub(crate) fn doubt(&self, now_micros: i64) {
+        self.known.doubt(now_micros);
+    }
+}
+
+fn invalid(message: &str) -> Error {
+    Error::unauthenticated(ErrorReason::ApiKeyInvalid, message)
+}
+
+/// The key in `authorization: Bearer …`, or else in `x-api-key`.
+fn presented(headers: &HeaderMap) -> Result<ApiKey, Error> {
+    let text = match headers.get(header::AUTHORIZATION) {
+        Some(value) => {
+            let value = value.to_str().map_err(|_| invalid("`authorization` is not text"))?;
+            let (scheme, key) = value.split_once(' ').unwrap_or((value, ""));
+            if !scheme.eq_ignore_ascii_case("bearer") {
+                return Err(invalid("`authorization` must be `Bearer` and an API key"));
+            }
+            key.trim()
+        }
+        None => {
+            let missing = || {
+                Error::unauthenticated(
+                    ErrorReason::CredentialsMissing,
+                    "the call has no API key; send one as `authorization: Bearer …`",
+                )
+            };
+            let value = headers.get(API_KEY).ok_or_else(missing)?;
+            value.to_str().map_err(|_| invalid("`x-api-key` is not text"))?.trim()
+        }
+    };
+    ApiKey::parse(text).map_err(|error| invalid(&error.to_string()))
+}
+
+async fn authenticate(
+    mut client: AuthenticationServiceClient<mesh::Mesh>,
+    key: ApiKey,
+    now_micros: i64,
+) -> Result<Filled<Known>, Status> {
+    let mut request = tonic::Request::new(AuthenticateRequest { api_key: key.reveal().to_owned() });
+    request.set_timeout(AUTHENTICATE_TIMEOUT);
+    let answer = tokio::time::timeout(AUTHENTICATE_TIMEOUT, client.authenticate(request)).await;
+    let answer = answer.map_err(|_| Status::from(Error::deadline_exceeded()))??.into_inner();
+    let micros = |time: &prost_types::Timestamp| {
+        rpc::time::from_proto("time", time).ok().map(jiff::Timestamp::as_microsecond)
+    };
+    let value = match &answer.principal {
+        None => None,
+        Some(principal) => {
+            let principal = Principal::try_from(principal)
+                .map_err(|error| Status::from(Error::internal(&error)))?;
+            let encoded = BinaryMetadataValue::from_bytes(&principal.encode());
+            Some(Known {
+                metadata: HeaderValue::from_bytes(encoded.as_encoded_bytes())
+                    .map_err(|error| Status::from(Error::internal(&error)))?,
+                // A time that can't be read must not make a key live for ever.
+                expire_micros: match &answer.expire_time {
+                    None => i64::MAX,
+                    Some(time) => micros(time).unwrap_or(0),
+                },
+            })
+        }
+    };
+    Ok(Filled {
+        version: answer.version,
+        read_micros: answer.read_time.as_ref().and_then(micros).unwrap_or(now_micros),
+        value,
+    })
+}
+
+impl cache::Stored for Known {
+    fn encode(&self, into: &mut Vec<u8>) {
+        into.extend_from_slice(&self.expire_micros.to_be_bytes());
+        into.extend_from_slice(self.metadata.as_bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (expire_micros, metadata) = bytes.split_first_chunk()?;
+        Some(Self {
+            metadata: HeaderValue::from_bytes(metadata).ok()?,
+            expire_micros: i64::from_be_bytes(*expire_micros),
+        })
+    }
+}

@@ -1,0 +1,201 @@
+//! The public port: HTTP/1.1 and HTTP/2, bounded in connections, streams, heads and patience; and its drain.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use hyper_util::server::conn::auto;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::dispatch;
+use crate::dispatch::Edge;
+
+/// How long a new connection may take to its first whole request head. hyper times neither a silent socket nor half an
+/// HTTP/2 preface.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long any further HTTP/1.1 head may take, which is also how long a connection may be idle.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection is given to say goodbye.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How long accepting pauses after it failed for want of files or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Bytes of an HTTP/1.1 head, which a connection's buffer holds.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+const HEADERS_MAX: usize = 100;
+/// Bytes of an HTTP/2 header list.
+const HEADER_LIST_BYTES_MAX: u32 = 32 * 1024;
+/// Calls at once on an HTTP/2 connection.
+const STREAMS_MAX: u32 = 250;
+/// Streams that a peer may reset before they were accepted, and that may fail, before the connection is ended: rapid reset.
+const PENDING_RESETS_MAX: usize = 20;
+const LOCAL_RESETS_MAX: usize = 256;
+/// Bytes that a slow reader makes the edge hold, for each stream.
+const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
+/// How often a silent HTTP/2 peer is pinged, and how long it may take to answer.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The public port, bound and not yet accepting.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) connections_max: usize,
+    pub(crate) drain_max: Duration,
+    /// Whether connections are accepted.
+    pub(crate) ready: watch::Sender<bool>,
+}
+
+/// What every connection of a listener shares.
+#[derive(Clone)]
+struct Connections {
+    builder: auto::Builder<Tracked>,
+    edge: Arc<Edge>,
+    stop: CancellationToken,
+    give_up: CancellationToken,
+}
+
+impl Listener {
+    /// Accepts until `stop`; then says GOAWAY, and gives what is in flight until `drain_max`.
+    pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let tracker = TaskTracker::new();
+        let connections = Connections {
+            builder: builder(Tracked(tracker.clone())),
+            edge: self.edge,
+            stop: stop.clone(),
+            give_up: CancellationToken::new(),
+        };
+        let slots = Arc::new(Semaphore::new(self.connections_max));
+        self.ready.send_replace(true);
+        loop {
+            let accepted = async {
+                let slot = Arc::clone(&slots).acquire_owned().await.expect("it is never closed");
+                (slot, self.socket.accept().await)
+            };
+            let Some((slot, accepted)) = stop.run_until_cancelled(accepted).await else { break };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let connections = connections.clone();
+                    tracker.spawn(async move {
+                        connections.serve(stream, peer).await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "no connection can be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        self.ready.send_replace(false);
+        drop(self.socket);
+        tracker.close();
+        if tokio::time::timeout(self.drain_max, tracker.wait()).await.is_err() {
+            tracing::warn!(connections = tracker.len(), "calls in flight are cut off");
+            connections.give_up.cancel();
+            tracker.wait().await;
+        }
+        Ok(())
+    }
+}
+
+impl Connections {
+    async fn serve(self, stream: TcpStream, peer: SocketAddr) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(error = %error, "a connection ended before it began");
+            return;
+        }
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let service = {
+            let (edge, has_asked) = (Arc::clone(&self.edge), Arc::clone(&has_asked));
+            service_fn(move |request| {
+                has_asked.store(true, Ordering::Relaxed);
+                dispatch::answer(Arc::clone(&edge), peer, request)
+            })
+        };
+        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        let first_request = tokio::time::sleep(FIRST_REQUEST_TIMEOUT);
+        let mut first_request = pin!(first_request);
+        let mut is_timed = true;
+        let ended = loop {
+            tokio::select! {
+                ended = connection.as_mut() => break Some(ended),
+                () = self.stop.cancelled() => break None,
+                () = first_request.as_mut(), if is_timed => {
+                    is_timed = false;
+                    if !has_asked.load(Ordering::Relaxed) {
+                        break None;
+                    }
+                }
+            }
+        };
+        let ended = match ended {
+            Some(ended) => Some(ended),
+            None => {
+                connection.as_mut().graceful_shutdown();
+                let farewell = async {
+                    if has_asked.load(Ordering::Relaxed) {
+                        self.give_up.cancelled().await;
+                    } else {
+                        // Half a head, half a preface or nothing at all: nobody waits for an answer.
+                        tokio::time::sleep(FAREWELL).await;
+                    }
+                };
+                tokio::select! {
+                    ended = connection.as_mut() => Some(ended),
+                    () = farewell => None,
+                }
+            }
+        };
+        if let Some(Err(error)) = ended {
+            tracing::debug!(error = %error, "a connection broke");
+        }
+    }
+}
+
+fn builder(executor: Tracked) -> auto::Builder<Tracked> {
+    let mut builder = auto::Builder::new(executor);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .pipeline_flush(true)
+        .half_close(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(LOCAL_RESETS_MAX)
+        .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+}
+
+/// Runs the streams of HTTP/2 connections, so that the drain waits for them too.
+#[derive(Debug, Clone)]
+struct Tracked(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Tracked
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        self.0.spawn(stream);
+    }
+}

@@ -1,0 +1,158 @@
+//! REST: a request to a method's message and back, by the descriptors; no route is written by hand.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::Request;
+use http::Response;
+use http::header;
+use http::uri::PathAndQuery;
+use rpc::Deadline;
+use rpc::Error;
+use tonic::Streaming;
+use transcode::Lookup;
+use transcode::Match;
+use transcode::RequestParts;
+
+use crate::body::Body;
+use crate::body::BoxError;
+use crate::cors::HOP_BY_HOP;
+use crate::fault::Fault;
+use crate::gateway::Gateway;
+use crate::methods;
+use crate::methods::Method;
+use crate::methods::ROUTES;
+use crate::stream;
+use crate::stream::Framing;
+use crate::upstream;
+use crate::upstream::BytesCodec;
+
+/// How long the first message of a stream is waited for before the answer begins: what fails until then fails with its own
+/// status.
+const FIRST_MESSAGE_WAIT: Duration = Duration::from_secs(5);
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// What a REST path leads to, for metrics and for the call.
+pub(crate) fn find<B>(request: &Request<B>) -> Result<(Match<'static>, Method), Fault> {
+    match ROUTES.find(request.method(), request.uri().path()) {
+        Lookup::Found(found) => {
+            let method = methods::find(&found.route.grpc_path).ok_or_else(Fault::path_unknown)?;
+            Ok((found, method))
+        }
+        Lookup::MethodNotAllowed { allow } => Err(Fault::method_not_allowed(&allow)),
+        Lookup::NotFound => Err(Fault::path_unknown()),
+    }
+}
+
+/// Answers a REST request.
+pub(crate) async fn answer<B>(
+    gateway: &Gateway,
+    found: Match<'static>,
+    method: Method,
+    request: Request<B>,
+) -> Result<Response<Body>, Fault>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let (head, body) = request.into_parts();
+    let deadline = upstream::deadline(&head.headers, method, Instant::now())?;
+    let principal = gateway.principal(&head.headers).await?;
+    let body = upstream::read_body(body, gateway.body_bytes_max, deadline).await?;
+    let resumed = resumed_query(&found, &head.headers, head.uri.query());
+    let message = found.request(RequestParts {
+        query: resumed.as_deref().or_else(|| head.uri.query()),
+        content_type: text(&head.headers, &header::CONTENT_TYPE),
+        body: &body,
+    })?;
+
+    let metadata = upstream::metadata(&head.headers, principal, deadline, false);
+    let mut call = tonic::Request::new(message);
+    *call.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
+    let mut client = tonic::client::Grpc::new(gateway.mesh.clone())
+        .max_decoding_message_size(gateway.body_bytes_max);
+    let path = PathAndQuery::from_static(method.path);
+
+    if method.streams {
+        let started = tokio::time::timeout_at(
+            deadline.0.into(),
+            client.server_streaming(call, path, BytesCodec),
+        );
+        let streaming = started.await.map_err(|_| Fault::deadline_exceeded())??;
+        return stream_answer(found, &head.headers, streaming, deadline).await;
+    }
+    let called = client.unary(call, path, BytesCodec);
+    let answer = tokio::time::timeout_at(deadline.0.into(), called).await;
+    let answer = answer.map_err(|_| Fault::deadline_exceeded())??;
+    let (metadata, message, _) = answer.into_parts();
+    let json = found.response(&message).map_err(|error| Error::internal(&error))?;
+    let length = HeaderValue::from(json.len());
+    let mut response = Response::new(Body::Whole(json));
+    let headers = response.headers_mut();
+    pass_metadata(metadata.into_headers(), headers);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_LENGTH, length);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    Ok(response)
+}
+
+async fn stream_answer(
+    found: Match<'static>,
+    client: &HeaderMap,
+    streaming: tonic::Response<Streaming<Bytes>>,
+    deadline: Deadline,
+) -> Result<Response<Body>, Fault> {
+    let framing = Framing::accepted(text(client, &header::ACCEPT));
+    let (metadata, mut messages, _) = streaming.into_parts();
+    let first = match tokio::time::timeout(FIRST_MESSAGE_WAIT, messages.message()).await {
+        Ok(first) => Some(first?),
+        Err(_) => None,
+    };
+    let mut response = Response::new(stream::body(found, framing, first, messages, deadline));
+    let headers = response.headers_mut();
+    pass_metadata(metadata.into_headers(), headers);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(framing.media_type()));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// What a service says beside its answer, without what belongs to gRPC or to a connection.
+fn pass_metadata(metadata: HeaderMap, into: &mut HeaderMap) {
+    let mut current = None;
+    for (name, value) in metadata {
+        current = name.or(current);
+        let Some(name) = &current else { continue };
+        let is_grpc = name.as_str().starts_with("grpc-");
+        let is_ours = [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::DATE].contains(name);
+        if !is_grpc && !is_ours && !HOP_BY_HOP.contains(name) {
+            into.append(name.clone(), value);
+        }
+    }
+}
+
+/// `last-event-id` of a browser that reconnects, as the `resume_token` of a method that has one.
+fn resumed_query(found: &Match<'_>, headers: &HeaderMap, query: Option<&str>) -> Option<String> {
+    let token = text(headers, &LAST_EVENT_ID).filter(|token| !token.is_empty())?;
+    let method = &found.route.method;
+    if !method.is_server_streaming() || method.input().get_field_by_name("resume_token").is_none() {
+        return None;
+    }
+    let token = percent_encoding::utf8_percent_encode(token, percent_encoding::NON_ALPHANUMERIC);
+    // A browser repeats the query that it began with: the id of what it saw last is newer.
+    let others = query.unwrap_or_default().split('&').filter(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        !pair.is_empty() && !["resume_token", "resumeToken"].contains(&name)
+    });
+    let mut query: Vec<String> = others.map(str::to_owned).collect();
+    query.push(format!("resume_token={token}"));
+    Some(query.join("&"))
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
