@@ -11,22 +11,10 @@ check() {
   "$@" || failed="$failed $name"
 }
 
-manifests() {
-  rendered=$(mktemp)
-  for overlay in manifests/overlays/*/; do
-    if ! kustomize build "$overlay" >"$rendered" || ! kubernetes-validate --quiet "$rendered"; then
-      printf 'lint: %s is not valid\n' "$overlay" >&2
-      rm -f "$rendered"
-      return 1
-    fi
-  done
-  rm -f "$rendered"
-}
-
 check format cargo fmt --all --check
 check clippy cargo clippy --quiet --workspace --all-targets -- -D warnings
 check protos sh -c 'cd proto && buf lint'
-check manifests manifests
+check manifests scripts/check-manifests.sh
 check shell sh -c "git ls-files -z -- '*.sh' .ci/run | xargs -0 shellcheck"
 
 [ -z "$failed" ] || {
