@@ -5,12 +5,16 @@
 //! later still is expired, never folded a second time by mistake.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::click::micros;
 
 /// How long an incarnation is remembered after it was opened.
 pub const REMEMBERED: Duration = Duration::from_secs(35 * 24 * 3600);
+
+/// Numbers of an incarnation and partition begin here and have no holes.
+const NUMBER_FIRST: u64 = 1;
 
 /// The 16 bytes of an incarnation's UUIDv7.
 pub type Incarnation = [u8; 16];
@@ -63,32 +67,31 @@ impl Ledger {
         self.append_seen_micros
     }
 
-    /// Judges the click with this number, and counts it as folded if it is to be. Numbers start at `first_number`.
-    pub fn judge(&mut self, incarnation: &Incarnation, number: u64, first_number: u64) -> Verdict {
-        if self.has_expired(incarnation) {
+    /// Judges the clicks with these numbers, one or several that can only be taken together, and counts them as folded
+    /// if they are to be.
+    pub fn judge(&mut self, incarnation: &Incarnation, numbers: RangeInclusive<u64>) -> Verdict {
+        if expired(incarnation, self.append_seen_micros) {
             return Verdict::Expired;
         }
-        let next = self.highest.get(incarnation).map_or(first_number, |highest| highest + 1);
-        if number < next {
+        let (first, last) = numbers.into_inner();
+        let next = self.highest.get(incarnation).map_or(NUMBER_FIRST, |highest| highest + 1);
+        if last < next {
             return Verdict::Skip;
         }
-        self.highest.insert(*incarnation, number);
-        Verdict::Fold { lost: number - next }
+        self.highest.insert(*incarnation, last);
+        Verdict::Fold { lost: first.saturating_sub(next) }
     }
 
-    /// Forgets incarnations that have expired.
-    pub fn forget_expired(&mut self) {
+    /// The highest number folded of an incarnation.
+    pub fn highest(&self, incarnation: &Incarnation) -> Option<u64> {
+        self.highest.get(incarnation).copied()
+    }
+
+    /// Forgets incarnations that have expired, and names them.
+    pub fn forget_expired(&mut self) -> Vec<Incarnation> {
         let append_seen_micros = self.append_seen_micros;
-        self.highest.retain(|incarnation, _| !expired(incarnation, append_seen_micros));
-    }
-
-    /// Incarnations opened before this moment (microseconds since 1970) have expired.
-    pub fn expired_before_micros(&self) -> i64 {
-        self.append_seen_micros.saturating_sub(micros(REMEMBERED))
-    }
-
-    fn has_expired(&self, incarnation: &Incarnation) -> bool {
-        expired(incarnation, self.append_seen_micros)
+        let forgotten = self.highest.extract_if(|incarnation, _| expired(incarnation, append_seen_micros));
+        forgotten.map(|(incarnation, _)| incarnation).collect()
     }
 }
 
@@ -114,12 +117,12 @@ mod tests {
     fn numbers_are_folded_once_and_a_jump_is_a_loss() {
         let spool = incarnation(1_000, 7);
         let mut ledger = Ledger::default();
-        assert_eq!(ledger.judge(&spool, 1, 1), Verdict::Fold { lost: 0 });
-        assert_eq!(ledger.judge(&spool, 1, 1), Verdict::Skip);
-        assert_eq!(ledger.judge(&spool, 2, 1), Verdict::Fold { lost: 0 });
-        assert_eq!(ledger.judge(&spool, 6, 1), Verdict::Fold { lost: 3 });
-        assert_eq!(ledger.judge(&spool, 4, 1), Verdict::Skip);
-        assert_eq!(ledger.judge(&incarnation(1_000, 8), 3, 1), Verdict::Fold { lost: 2 });
+        assert_eq!(ledger.judge(&spool, 1..=1), Verdict::Fold { lost: 0 });
+        assert_eq!(ledger.judge(&spool, 1..=1), Verdict::Skip);
+        assert_eq!(ledger.judge(&spool, 2..=2), Verdict::Fold { lost: 0 });
+        assert_eq!(ledger.judge(&spool, 6..=6), Verdict::Fold { lost: 3 });
+        assert_eq!(ledger.judge(&spool, 4..=4), Verdict::Skip);
+        assert_eq!(ledger.judge(&incarnation(1_000, 8), 3..=3), Verdict::Fold { lost: 2 });
     }
 
     #[test]
@@ -127,20 +130,31 @@ mod tests {
         let spool = incarnation(0, 7);
         let mut ledger = Ledger::default();
         ledger.see(35 * DAY_MICROS);
-        assert_eq!(ledger.judge(&spool, 0, 0), Verdict::Fold { lost: 0 });
-        ledger.forget_expired();
-        assert_eq!(ledger.judge(&spool, 0, 0), Verdict::Skip, "remembered to the last moment");
+        assert_eq!(ledger.judge(&spool, 1..=1), Verdict::Fold { lost: 0 });
+        assert!(ledger.forget_expired().is_empty());
+        assert_eq!(ledger.judge(&spool, 1..=1), Verdict::Skip, "remembered to the last moment");
         ledger.see(35 * DAY_MICROS + 1);
         ledger.see(1);
-        assert_eq!(ledger.judge(&spool, 1, 0), Verdict::Expired, "time does not run backwards");
-        ledger.forget_expired();
-        assert_eq!(ledger.judge(&spool, 0, 0), Verdict::Expired, "never folded again");
+        assert_eq!(ledger.judge(&spool, 2..=2), Verdict::Expired, "time does not run backwards");
+        assert_eq!(ledger.forget_expired(), [spool]);
+        assert_eq!(ledger.judge(&spool, 1..=1), Verdict::Expired, "never folded again");
+    }
+
+    #[test]
+    fn clicks_that_can_only_be_taken_together_count_all_their_numbers() {
+        let spool = incarnation(1_000, 7);
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.judge(&spool, 1..=3), Verdict::Fold { lost: 0 });
+        assert_eq!(ledger.judge(&spool, 2..=3), Verdict::Skip);
+        assert_eq!(ledger.judge(&spool, 3..=5), Verdict::Fold { lost: 0 });
+        assert_eq!(ledger.judge(&spool, 8..=9), Verdict::Fold { lost: 2 });
+        assert_eq!(ledger.highest(&spool), Some(9));
     }
 
     proptest! {
         #[test]
         fn resent_and_overlapping_ranges_fold_each_number_once(
-            ranges in proptest::collection::vec((0u64..50, 1u64..20), 1..40),
+            ranges in proptest::collection::vec((1u64..50, 1u64..20), 1..40),
         ) {
             let spool = incarnation(5, 1);
             let mut ledger = Ledger::default();
@@ -148,14 +162,14 @@ mod tests {
             let mut lost = 0;
             for (first, count) in ranges {
                 for number in first..first + count {
-                    if let Verdict::Fold { lost: jumped } = ledger.judge(&spool, number, 0) {
+                    if let Verdict::Fold { lost: jumped } = ledger.judge(&spool, number..=number) {
                         prop_assert!(folded.insert(number));
                         lost += jumped;
                     }
                 }
             }
             let highest = folded.last().copied().unwrap();
-            prop_assert_eq!(folded.len() as u64 + lost, highest + 1);
+            prop_assert_eq!(folded.len() as u64 + lost, highest);
         }
     }
 }

@@ -96,6 +96,35 @@ impl DayVisitors {
     }
 }
 
+/// The visitors of a range of time: each UTC day's, added up. Days come in order.
+#[derive(Debug, Default)]
+pub struct Uniques {
+    day: Option<(i64, DayVisitors)>,
+    earlier: u64,
+}
+
+impl Uniques {
+    /// Adds a rollup's visitors, in their stored form, on a UTC day that is not before those seen so far.
+    pub fn see(&mut self, day: i64, packed: &[u8]) -> Result<(), Damaged> {
+        match &mut self.day {
+            Some((current, visitors)) if *current == day => visitors.merge(packed),
+            current => {
+                let mut visitors = DayVisitors::default();
+                visitors.merge(packed)?;
+                if let Some((_, over)) = current.replace((day, visitors)) {
+                    self.earlier += over.estimate();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// How many they are about.
+    pub fn sum(self) -> u64 {
+        self.earlier + self.day.map_or(0, |(_, visitors)| visitors.estimate())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -175,6 +204,19 @@ mod tests {
             let mut day = DayVisitors::default();
             let _refused = day.merge(&bytes).is_err();
         }
+    }
+
+    #[test]
+    fn a_visitor_of_two_days_is_counted_on_each() {
+        let mut one = Visitors::default();
+        (0..10).for_each(|number| one.see(hash(number)));
+        let packed = one.pack().unwrap();
+        let mut uniques = Uniques::default();
+        for day in [1, 1, 2] {
+            uniques.see(day, &packed).unwrap();
+        }
+        assert_eq!(uniques.sum(), 20);
+        assert_eq!(Uniques::default().sum(), 0);
     }
 
     #[test]

@@ -1,0 +1,72 @@
+//! Section `[analytics]` of the configuration.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use serde::Deserialize;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// What the service needs to know.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The service's Postgres.
+    pub postgres: pg::Config,
+    /// How many days counts are kept, and clicks may be late: 1 to 3650.
+    #[serde(default = "Config::default_retention_days")]
+    pub retention_days: u32,
+    /// Folds at the same time, 1 to 64. Each takes a connection to Postgres.
+    #[serde(default = "Config::default_folds_in_flight_max")]
+    pub folds_in_flight_max: usize,
+    /// Memory for the rollups that are being written to, in mebibytes for each partition, 1 to 4096.
+    #[serde(default = "Config::default_hot_mebibytes_max")]
+    pub hot_mebibytes_max: usize,
+}
+
+impl Config {
+    /// The defaults, with this Postgres.
+    pub fn new(postgres: pg::Config) -> Config {
+        Config {
+            postgres,
+            retention_days: Config::default_retention_days(),
+            folds_in_flight_max: Config::default_folds_in_flight_max(),
+            hot_mebibytes_max: Config::default_hot_mebibytes_max(),
+        }
+    }
+
+    /// How long counts are kept.
+    pub fn retention(&self) -> Duration {
+        DAY * self.retention_days
+    }
+
+    /// # Errors
+    /// The key that is out of its limits, and the limits.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        ensure!(
+            (1..=3650).contains(&self.retention_days),
+            "configuration key `analytics.retention_days` must be 1 to 3650"
+        );
+        ensure!(
+            (1..=64).contains(&self.folds_in_flight_max),
+            "configuration key `analytics.folds_in_flight_max` must be 1 to 64"
+        );
+        ensure!(
+            (1..=4096).contains(&self.hot_mebibytes_max),
+            "configuration key `analytics.hot_mebibytes_max` must be 1 to 4096"
+        );
+        Ok(())
+    }
+
+    fn default_retention_days() -> u32 {
+        400
+    }
+
+    fn default_folds_in_flight_max() -> usize {
+        4
+    }
+
+    fn default_hot_mebibytes_max() -> usize {
+        32
+    }
+}
