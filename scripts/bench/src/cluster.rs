@@ -1,258 +1,235 @@
-//! The system under measurement: `linkmesh up` of the same build, in a folder of its own, removed afterwards.
+//! Release processes of every service with real servers, started by `linkmesh up` in a folder of the bench's own.
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use http_body_util::Full;
-use hyper::body::Bytes;
+use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use serde_json::Value;
-use serde_json::json;
-use sqlx::PgPool;
-use std::collections::HashMap;
+use proto::analytics::v1::CountClicksRequest;
+use proto::analytics::v1::analytics_service_client::AnalyticsServiceClient;
+use proto::links::v1::CreateLinkRequest;
+use proto::links::v1::Link;
+use proto::links::v1::UpdateLinkRequest;
+use proto::links::v1::links_service_client::LinksServiceClient;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
-use tokio::process::Child;
 use tokio::process::Command;
+use tonic::Request;
+use tonic::transport::Channel;
+use tonic::transport::Endpoint;
 use uuid::Uuid;
 
-/// How long an edge may take to ship what it has once the load is over.
-const SHIPPED_WITHIN: Duration = Duration::from_secs(60);
-const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+/// How long the spool may take to be shipped after a run.
+const SHIPPED_WITHIN: Duration = Duration::from_secs(120);
+/// How long one call or request may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Sent with every click: a person's.
+pub(crate) const BROWSER: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 \
+    (KHTML, like Gecko) Chrome/145.0.0.0 Safari/537.36";
 
-/// A link that was made for a bench.
-#[derive(Debug)]
-pub(crate) struct Link {
-    /// `workspaces/…/links/…`.
-    pub(crate) name: String,
-    /// The last part of its short URI.
-    pub(crate) slug: String,
-}
-
-/// The running system, and a workspace's way in.
+/// A running cluster and a workspace in it.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    /// Of edge-1.
-    pub(crate) edge_url: String,
-    /// Of edge-2.
-    pub(crate) edge_url_2: String,
-    /// Where links live.
-    pub(crate) link_domain: String,
-    /// For `bus::Bus::open`.
-    pub(crate) bus_uri: String,
-    programs: PathBuf,
+    program: PathBuf,
     folder: PathBuf,
-    environment: HashMap<String, String>,
-    database: PgPool,
-    http: Client<HttpConnector, Full<Bytes>>,
+    /// The first edge, `http://host:port`.
+    pub(crate) edge_url: String,
+    /// The second.
+    pub(crate) edge_url_2: String,
+    /// The host of its links.
+    pub(crate) link_domain: String,
+    /// `kafka://…`.
+    pub(crate) bus_uri: String,
+    workspace: String,
+    api_key: String,
+    channel: Channel,
+    http: Client<HttpConnector, Empty<Bytes>>,
 }
 
 impl Cluster {
-    /// Starts everything.
-    pub(crate) async fn start(folder: PathBuf) -> anyhow::Result<Self> {
-        let programs =
-            std::env::current_exe()?.parent().context("a program lies in a folder")?.to_owned();
-        command(&programs, &folder, &["start"]).await?;
-        let environment = read_environment(&folder)?;
+    /// Starts everything afresh below `folder`, with the `linkmesh` beside this program.
+    pub(crate) async fn start(folder: &Path) -> anyhow::Result<Self> {
+        let program = std::env::current_exe()?.with_file_name("linkmesh");
+        anyhow::ensure!(program.exists(), "no {}: run `make bench`", program.display());
+        let folder = std::path::absolute(folder)?.join("up");
+        crate::say("starting the cluster");
+        // What an interrupted bench left.
+        up(&program, &folder, &["down"]).await?;
+        up(&program, &folder, &["start"]).await?;
+        let set = environment(&folder)?;
         let get = |name: &str| {
-            environment.get(name).cloned().with_context(|| format!("up.env does not say {name}"))
+            set.get(name).cloned().with_context(|| format!("up.env does not set {name}"))
         };
+        let edge_url = get("LINKMESH_URL")?;
+        let channel = Endpoint::from_shared(edge_url.clone())?.timeout(CALL_TIMEOUT).connect_lazy();
         Ok(Self {
-            edge_url: get("LINKMESH_URL")?,
             edge_url_2: get("LINKMESH_URL_2")?,
             link_domain: get("LINKMESH_LINK_DOMAIN")?,
             bus_uri: get("LINKMESH_KAFKA")?,
-            database: PgPool::connect(&get("LINKMESH_POSTGRES")?).await?,
+            workspace: get("LINKMESH_WORKSPACE")?,
+            api_key: get("LINKMESH_API_KEY")?,
             http: Client::builder(TokioExecutor::new()).build_http(),
-            programs,
+            edge_url,
+            channel,
+            program,
             folder,
-            environment,
         })
     }
 
     /// Stops everything and removes its data.
     pub(crate) async fn down(self) -> anyhow::Result<()> {
-        self.database.close().await;
-        command(&self.programs, &self.folder, &["down"]).await
+        up(&self.program, &self.folder, &["down"]).await
     }
 
-    /// Stops a member.
+    /// Stops a member, such as `analytics-1`.
     pub(crate) async fn stop(&self, member: &str) -> anyhow::Result<()> {
-        command(&self.programs, &self.folder, &["stop", member]).await
+        up(&self.program, &self.folder, &["stop", member]).await
     }
 
-    /// Starts a member again.
+    /// Starts it again, and waits until it is ready.
     pub(crate) async fn restart(&self, member: &str) -> anyhow::Result<()> {
-        command(&self.programs, &self.folder, &["restart", member]).await
+        up(&self.program, &self.folder, &["restart", member]).await
     }
 
-    /// The process of a member.
-    pub(crate) async fn pid(&self, member: &str) -> anyhow::Result<u32> {
+    /// A member's process id.
+    pub(crate) fn pid(&self, member: &str) -> anyhow::Result<u32> {
         let name = format!("LINKMESH_PID_{}", member.to_uppercase().replace('-', "_"));
-        let environment = read_environment(&self.folder)?;
-        environment
-            .get(&name)
-            .and_then(|pid| pid.parse().ok())
-            .with_context(|| format!("{member} does not run"))
-    }
-
-    /// Clicks folded so far, by the counters of the whole workspace.
-    pub(crate) async fn folded(&self) -> anyhow::Result<i64> {
-        let query = "SELECT COALESCE(SUM(clicks + bot_clicks), 0)::BIGINT FROM analytics.rollups \
-                     WHERE link_id = '00000000-0000-0000-0000-000000000000'";
-        Ok(sqlx::query_scalar(query).fetch_one(&self.database).await?)
+        let set = environment(&self.folder)?;
+        let pid = set.get(&name).with_context(|| format!("up.env does not set {name}"))?;
+        pid.parse().with_context(|| format!("{member} does not run"))
     }
 
     /// The workspace's id.
     pub(crate) fn workspace_id(&self) -> anyhow::Result<Uuid> {
-        let name = self.get("LINKMESH_WORKSPACE")?;
-        let digits = name.rsplit('_').next().context("a workspace's name ends with its id")?;
-        Ok(Uuid::try_parse(digits)?)
+        let (_, hex) =
+            self.workspace.rsplit_once('_').context("a workspace's name ends with its id")?;
+        Ok(Uuid::try_parse(hex)?)
     }
 
-    /// Waits until edge-1 has nothing left to ship.
-    pub(crate) async fn wait_until_shipped(&self) -> anyhow::Result<()> {
-        let metrics = format!("{}/metrics", self.get("LINKMESH_ADMIN_EDGE_1")?);
-        let deadline = Instant::now() + SHIPPED_WITHIN;
-        loop {
-            let (_, text) = self.http("GET", &metrics, &[], String::new()).await?;
-            let text = String::from_utf8_lossy(&text).into_owned();
-            let line = text.lines().find(|line| line.starts_with("spool_unshipped_clicks"));
-            let left = line
-                .and_then(|line| line.rsplit(' ').next())
-                .context("the edge publishes its spool")?;
-            if left.parse::<f64>()? == 0.0 {
-                return Ok(());
-            }
-            anyhow::ensure!(
-                Instant::now() < deadline,
-                "{left} clicks are unshipped after {SHIPPED_WITHIN:?}"
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    /// Starts the load generator on both edges; whoever starts it ends it.
-    pub(crate) fn load(&self, arguments: &[&str]) -> anyhow::Result<Child> {
-        Command::new(self.programs.join("load"))
-            .args(arguments)
-            .envs(&self.environment)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .context("the load generator is built with the bench")
-    }
-
-    /// Makes a link with a random slug, which it answers with.
-    pub(crate) async fn create_link(&self, destination: &str) -> anyhow::Result<String> {
-        Ok(self.create_named_link(destination).await?.slug)
-    }
-
-    /// Makes a link.
-    pub(crate) async fn create_named_link(&self, destination: &str) -> anyhow::Result<Link> {
-        let path = format!("/v1/{}/links", self.get("LINKMESH_WORKSPACE")?);
-        let link = self.rest("POST", &path, Some(json!({"destinationUri": destination}))).await?;
-        let text = |name: &str| {
-            link[name].as_str().map(str::to_owned).context("a link has a name and a slug")
+    /// A new link.
+    pub(crate) async fn create_link(&self, destination: &str) -> anyhow::Result<Link> {
+        let link = Link { destination_uri: destination.to_owned(), ..Link::default() };
+        let request = CreateLinkRequest {
+            parent: self.workspace.clone(),
+            link: Some(link),
+            request_id: String::new(),
         };
-        Ok(Link { name: text("name")?, slug: text("slug")? })
+        let mut client = LinksServiceClient::new(self.channel.clone());
+        let response = client.create_link(self.request(request)?).await?.into_inner();
+        response.link.context("a link was created")
     }
 
-    /// Changes where a link leads.
-    pub(crate) async fn change_destination(
-        &self,
-        name: &str,
-        destination: &str,
-    ) -> anyhow::Result<()> {
-        self.rest("PATCH", &format!("/v1/{name}"), Some(json!({"destinationUri": destination})))
-            .await
-            .map(drop)
+    /// Sends a link elsewhere.
+    pub(crate) async fn change_destination(&self, name: &str, to: &str) -> anyhow::Result<()> {
+        let name = name.to_owned();
+        let link = Link { name, destination_uri: to.to_owned(), ..Link::default() };
+        let request = UpdateLinkRequest { link: Some(link), update_mask: None };
+        let mut client = LinksServiceClient::new(self.channel.clone());
+        client.update_link(self.request(request)?).await?;
+        Ok(())
     }
 
-    /// Clicks a link at edge-1 and waits for the answer.
-    pub(crate) async fn click(&self, slug: &str) -> anyhow::Result<()> {
-        self.location(&self.edge_url, slug).await.map(drop)
+    /// How many clicks of people on a link are counted.
+    pub(crate) async fn count(&self, name: &str) -> anyhow::Result<u64> {
+        let request = CountClicksRequest {
+            parent: self.workspace.clone(),
+            links: vec![name.to_owned()],
+            ..CountClicksRequest::default()
+        };
+        let mut client = AnalyticsServiceClient::new(self.channel.clone());
+        let response = client.count_clicks(self.request(request)?).await?.into_inner();
+        Ok(u64::try_from(response.counts.unwrap_or_default().clicks)?)
     }
 
-    /// Where an edge says that a slug leads.
-    pub(crate) async fn location(&self, edge_url: &str, slug: &str) -> anyhow::Result<String> {
-        let headers = [("host", self.link_domain.as_str()), ("user-agent", AGENT)];
-        let (head, _) =
-            self.http("GET", &format!("{edge_url}/{slug}"), &headers, String::new()).await?;
-        let location = head.headers.get("location").context("a redirect says where to")?;
+    /// Where an edge sends those who click; a click like any other.
+    pub(crate) async fn click(&self, edge: &str, slug: &str) -> anyhow::Result<String> {
+        let request = http::Request::get(format!("{edge}/{slug}"))
+            .header(http::header::HOST, &self.link_domain)
+            .header(http::header::USER_AGENT, BROWSER)
+            .body(Empty::new())?;
+        let answer = tokio::time::timeout(CALL_TIMEOUT, self.http.request(request)).await??;
+        let status = answer.status();
+        let location = answer.headers().get(http::header::LOCATION).cloned();
+        answer.into_body().collect().await?;
+        let location = location.with_context(|| format!("{edge}/{slug} answered {status}"))?;
         Ok(location.to_str()?.to_owned())
     }
 
-    /// How often people clicked a link.
-    pub(crate) async fn count(&self, name: &str) -> anyhow::Result<u64> {
-        let path = format!("/v1/{}/clicks:count?links={name}", self.get("LINKMESH_WORKSPACE")?);
-        let answer = self.rest("GET", &path, None).await?;
-        Ok(answer["counts"]["clicks"].as_str().map_or(Ok(0), str::parse)?)
+    /// Options for the load generator on both edges, without a comparison.
+    pub(crate) fn load(&self, links: usize, rate: f64) -> anyhow::Result<load::Options> {
+        let urls = vec![self.edge_url.clone(), self.edge_url_2.clone()];
+        let options = load::Options::new(urls, self.api_key.clone(), self.workspace.clone())?;
+        Ok(load::Options {
+            links,
+            clicks: u64::MAX,
+            rate: Some(rate),
+            comparison: load::Comparison::None,
+            ..options
+        })
     }
 
-    async fn rest(&self, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
-        let bearer = format!("Bearer {}", self.get("LINKMESH_API_KEY")?);
-        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-        let body = body.map(|body| body.to_string()).unwrap_or_default();
-        let (head, text) =
-            self.http(method, &format!("{}{path}", self.edge_url), &headers, body).await?;
-        anyhow::ensure!(head.status.is_success(), "{method} {path}: {} {:?}", head.status, text);
-        Ok(serde_json::from_slice(&text)?)
-    }
-
-    async fn http(
-        &self,
-        method: &str,
-        url: &str,
-        headers: &[(&str, &str)],
-        body: String,
-    ) -> anyhow::Result<(http::response::Parts, Bytes)> {
-        let mut request = http::Request::builder().method(method).uri(url);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
+    /// Waits until an edge's spool holds nothing that Kafka has not acknowledged.
+    pub(crate) async fn wait_until_shipped(&self, member: &str) -> anyhow::Result<()> {
+        let deadline = Instant::now() + SHIPPED_WITHIN;
+        while self.metric(member, "spool_unshipped_clicks").await? > 0.0 {
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "the spool is not shipped after {SHIPPED_WITHIN:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let (head, body) =
-            self.http.request(request.body(Full::new(body.into()))?).await?.into_parts();
-        Ok((head, body.collect().await?.to_bytes()))
+        Ok(())
     }
 
-    fn get(&self, name: &str) -> anyhow::Result<&str> {
-        self.environment
-            .get(name)
-            .map(String::as_str)
-            .with_context(|| format!("up.env does not say {name}"))
+    /// A metric of a member, summed over its labels.
+    ///
+    /// # Errors
+    /// The member does not answer, or has no such metric.
+    pub(crate) async fn metric(&self, member: &str, name: &str) -> anyhow::Result<f64> {
+        let variable = format!("LINKMESH_ADMIN_{}", member.to_uppercase().replace('-', "_"));
+        let set = environment(&self.folder)?;
+        let admin =
+            set.get(&variable).with_context(|| format!("up.env does not set {variable}"))?;
+        let request = http::Request::get(format!("{admin}/metrics")).body(Empty::new())?;
+        let answer = tokio::time::timeout(CALL_TIMEOUT, self.http.request(request)).await??;
+        let text = answer.into_body().collect().await?.to_bytes();
+        let text = std::str::from_utf8(&text)?;
+        let mut values = text
+            .lines()
+            .filter(|line| line.split(['{', ' ']).next() == Some(name))
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+            .peekable();
+        anyhow::ensure!(values.peek().is_some(), "{member} has no metric {name}");
+        Ok(values.sum())
+    }
+
+    fn request<T>(&self, message: T) -> anyhow::Result<Request<T>> {
+        let mut request = Request::new(message);
+        let bearer = format!("Bearer {}", self.api_key).parse()?;
+        request.metadata_mut().insert("authorization", bearer);
+        Ok(request)
     }
 }
 
-async fn command(
-    programs: &std::path::Path,
-    folder: &std::path::Path,
-    arguments: &[&str],
-) -> anyhow::Result<()> {
-    let output = Command::new(programs.join("linkmesh"))
-        .args(["up", "--folder"])
-        .arg(folder)
-        .args(arguments)
-        .output()
-        .await
-        .context("`linkmesh` lies beside the bench")?;
-    anyhow::ensure!(
-        output.status.success(),
-        "linkmesh up {}: {}{}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+async fn up(program: &Path, folder: &Path, arguments: &[&str]) -> anyhow::Result<()> {
+    let mut command = Command::new(program);
+    command.arg("up").arg("--folder").arg(folder).args(arguments);
+    let output = command.output().await.with_context(|| format!("{command:?}"))?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "{command:?}: {complaint}");
     Ok(())
 }
 
-/// Reads `export NAME='value'` lines.
-fn read_environment(folder: &std::path::Path) -> anyhow::Result<HashMap<String, String>> {
-    let text = std::fs::read_to_string(folder.join("up.env"))?;
-    let lines = text.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
-    Ok(lines.map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned())).collect())
+/// What `up.env` sets.
+fn environment(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let path = folder.join("up.env");
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let pairs = text.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
+    Ok(pairs.map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned())).collect())
 }

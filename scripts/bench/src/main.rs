@@ -1,7 +1,6 @@
-//! What Linkmesh costs, beside peers in the same run: `make bench`, or `make bench-NAME` for one.
+//! `bench`: what the platform costs, beside peers in the same run, with all that production would have on.
 //!
-//! Every figure is taken on release builds with everything on that production would have: metrics, tracing compiled in, the
-//! spool synced in groups. Ratios and CPU are what is quoted; wall-clock depends on the machine and on who shares it.
+//! Release processes of `linkmesh up` serve; figures are printed and written to `target/bench/NAME.json`.
 
 mod changes;
 mod cluster;
@@ -12,99 +11,105 @@ mod procfs;
 mod redirect;
 mod report;
 
-use anyhow::Context as _;
+use crate::cluster::Cluster;
 use clap::Parser;
 use clap::ValueEnum;
-use std::io::Write as _;
 use std::path::PathBuf;
 
-/// Measures Linkmesh beside its peers, and writes every figure to `target/bench/NAME.json`.
-///
-/// Starts a whole system of its own (etcd, Redis, Kafka, Postgres, two processes of every service) in a folder that it
-/// removes. Takes some minutes; nothing else should use the machine meanwhile.
+/// Measures, prints the figures, and writes them to target/bench/NAME.json.
 #[derive(Debug, Parser)]
-struct Options {
-    /// What to measure; all if none is named.
-    names: Vec<Bench>,
-    /// How often each is run; the median is quoted.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=20))]
+#[command(name = "bench", version)]
+struct Arguments {
+    /// What to measure; everything if none is named.
+    #[arg(value_enum)]
+    names: Vec<Name>,
+    /// How often; the median counts.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     runs: u16,
-    /// Where the figures go.
+    /// Where the figures are written, and the servers' data while they run.
     #[arg(long, default_value = "target/bench")]
-    output: PathBuf,
+    folder: PathBuf,
 }
 
-/// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Bench {
-    /// A saturated unary call beside tonic's bare `Channel`.
-    Mesh,
-    /// Redirects, clicks recorded, beside nginx's bare `return 302`.
+enum Name {
+    /// Redirects of a cached link, click recorded, beside nginx's bare 302
     Redirect,
-    /// From a click to its count.
-    Latency,
-    /// From a change of a link until every edge serves it.
+    /// A saturated unary call through the mesh beside tonic's bare channel, plain and mTLS
+    Mesh,
+    /// From a change's answer until both edges serve it
     Changes,
-    /// Clicks folded a second by one aggregator.
+    /// From a click to its count, at 2,000 clicks a second
+    Latency,
+    /// Clicks folded by one aggregator from Kafka into Postgres
     Fold,
 }
 
-fn main() -> anyhow::Result<()> {
-    rustls::crypto::aws_lc_rs::default_provider()
-        .install_default()
-        .map_err(|_| anyhow::anyhow!("nothing else installs a TLS provider"))?;
-    let options = Options::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(options))
+impl Name {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Redirect => "redirect",
+            Self::Mesh => "mesh",
+            Self::Changes => "changes",
+            Self::Latency => "latency",
+            Self::Fold => "fold",
+        }
+    }
 }
 
-async fn run(options: Options) -> anyhow::Result<()> {
-    let wanted = |bench: Bench| options.names.is_empty() || options.names.contains(&bench);
-    let runs = usize::from(options.runs);
-    if wanted(Bench::Mesh) {
-        say("mesh: calls through the mesh and through a bare channel …");
-        report::publish(&options.output, "mesh", &mesh::run(runs).await?)?;
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    anyhow::ensure!(
+        provider.install_default().is_ok(),
+        "another TLS provider was installed before"
+    );
+    let arguments = Arguments::parse();
+    let names = if arguments.names.is_empty() { Name::value_variants() } else { &arguments.names };
+    let runs = usize::from(arguments.runs);
+    std::fs::create_dir_all(&arguments.folder)?;
+
+    let mut cluster = None;
+    let mut outcome = Ok(());
+    for name in names {
+        outcome = measure(*name, runs, &arguments.folder, &mut cluster).await;
+        if outcome.is_err() {
+            break;
+        }
     }
-    let others = [Bench::Redirect, Bench::Latency, Bench::Changes, Bench::Fold];
-    if !others.into_iter().any(wanted) {
-        return Ok(());
+    if let Some(cluster) = cluster {
+        cluster.down().await?;
     }
-    say("starting the system …");
-    let folder = std::env::temp_dir().join(format!("linkmesh-bench-{}", std::process::id()));
-    let cluster = cluster::Cluster::start(folder).await?;
-    let measured = measure(&cluster, &options, wanted).await;
-    let stopped = cluster.down().await;
-    measured?;
-    stopped.context("the system did not stop")
+    outcome
 }
 
+/// One bench; the cluster is started by the first that needs it.
 async fn measure(
-    cluster: &cluster::Cluster,
-    options: &Options,
-    wanted: impl Fn(Bench) -> bool,
+    name: Name,
+    runs: usize,
+    folder: &std::path::Path,
+    cluster: &mut Option<Cluster>,
 ) -> anyhow::Result<()> {
-    let runs = usize::from(options.runs);
-    if wanted(Bench::Redirect) {
-        say("redirect: wrk on the edge, then on nginx …");
-        report::publish(&options.output, "redirect", &redirect::run(cluster, runs).await?)?;
-    }
-    if wanted(Bench::Latency) {
-        say("latency: following single clicks to their counts …");
-        report::publish(&options.output, "latency", &latency::run(cluster, runs).await?)?;
-    }
-    if wanted(Bench::Changes) {
-        say("changes: changing a hot link …");
-        report::publish(&options.output, "changes", &changes::run(cluster, runs).await?)?;
-    }
-    if wanted(Bench::Fold) {
-        say("fold: writing clicks to Kafka, then folding them …");
-        report::publish(&options.output, "fold", &fold::run(cluster, runs).await?)?;
-    }
-    Ok(())
+    let figures = if name == Name::Mesh {
+        mesh::run(runs).await?
+    } else {
+        if cluster.is_none() {
+            *cluster = Some(Cluster::start(folder).await?);
+        }
+        let cluster = cluster.as_ref().expect("it was just started");
+        match name {
+            Name::Redirect => redirect::run(cluster, runs).await?,
+            Name::Changes => changes::run(cluster, runs).await?,
+            Name::Latency => latency::run(cluster, runs).await?,
+            Name::Fold => fold::run(cluster, runs).await?,
+            Name::Mesh => unreachable!("handled above"),
+        }
+    };
+    report::publish(folder, name.as_str(), &figures)
 }
 
-/// A line for whoever waits.
-fn say(text: &str) {
-    // Nothing is lost if nobody reads it.
-    drop(writeln!(std::io::stdout(), "{text}"));
+/// One line on standard output.
+#[expect(clippy::print_stdout, reason = "the figures are this program's output")]
+fn say(line: &str) {
+    println!("{line}");
 }

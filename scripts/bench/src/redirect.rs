@@ -21,21 +21,21 @@ const SECONDS: u64 = 6;
 /// Runs the bench `runs` times.
 pub(crate) async fn run(cluster: &Cluster, runs: usize) -> anyhow::Result<Vec<Figure>> {
     let nginx = Nginx::start().await?;
-    let slug = cluster.create_link("https://example.com/landing").await?;
-    let edge_url = format!("{}/{slug}", cluster.edge_url);
-    let edge_pid = cluster.pid("edge-1").await?;
+    let link = cluster.create_link("https://example.com/landing").await?;
+    let edge_url = format!("{}/{}", cluster.edge_url, link.slug);
+    let edge_pid = cluster.pid("edge-1")?;
     let is_shipper = |name: &str| name.starts_with("spool") || name.starts_with("rdk:");
 
     // The first requests fill the cache and the pools; nobody counts them.
     wrk(&edge_url, &cluster.link_domain, 1).await?;
-    cluster.wait_until_shipped().await?;
+    cluster.wait_until_shipped("edge-1").await?;
 
     let (mut cpu, mut rate) = (Vec::new(), Vec::new());
     let (mut request_path, mut shipper) = (Vec::new(), Vec::new());
     for _ in 0..runs {
         let before = CpuMicros::of(edge_pid)?;
         let ours = wrk(&edge_url, &cluster.link_domain, SECONDS).await?;
-        cluster.wait_until_shipped().await?;
+        cluster.wait_until_shipped("edge-1").await?;
         let after = CpuMicros::of(edge_pid)?;
         let requests = ours.requests;
         let whole = after.since(&before, |_| true) / requests;
