@@ -6,19 +6,23 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// How many seconds count as "of late"; there is a slot for each.
+/// How many seconds count as "of late".
 const SECONDS: u64 = 10;
+/// A slot for each of them.
+const SLOTS: usize = 10;
 /// What one call adds, in thousandths of a retry: 20 %.
 const PER_CALL: i64 = 200;
 /// What one retry takes.
 const PER_RETRY: i64 = 1_000;
 /// What there is without any calls: 10 retries a second.
-const RESERVE: i64 = 10 * 1_000 * SECONDS as i64;
+const RESERVE: i64 = 10 * 1_000 * 10;
+
+const _: () = assert!(SECONDS == 10 && SLOTS == 10, "the reserve counts with 10 seconds");
 
 #[derive(Debug)]
 pub(super) struct Budget {
     started: Instant,
-    slots: [Slot; SECONDS as usize],
+    slots: [Slot; SLOTS],
 }
 
 #[derive(Debug)]

@@ -43,9 +43,9 @@ impl ServiceName {
             .subject_alternative_name()
             .context("the certificate's alternative names can't be read")?
             .context("the certificate has no alternative names")?;
-        let mut uris = names.value.general_names.iter().filter_map(|name| match name {
-            GeneralName::URI(uri) => Some(*uri),
-            _ => None,
+        let mut uris = names.value.general_names.iter().filter_map(|name| {
+            let GeneralName::URI(uri) = name else { return None };
+            Some(*uri)
         });
         let uri = uris.next().context("the certificate has no URI")?;
         // SPIFFE allows exactly one URI; a second one would let two readers see two identities.

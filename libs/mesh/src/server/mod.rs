@@ -112,6 +112,8 @@ impl Server {
         // Connections and the calls on them.
         let tasks = TaskTracker::new();
         let abort = CancellationToken::new();
+        // Whoever drops this future ends the connections with it.
+        let _abort_when_dropped = abort.clone().drop_guard();
         while let Some(socket) = accept(&listener, &stop).await {
             let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
                 tracing::warn!("too many connections; one is refused");

@@ -1,0 +1,229 @@
+//! A real server of the mesh with a service that does what a test says.
+
+use crate::chat::Chat;
+use crate::world::World;
+use crate::world::registration;
+use mesh::Access;
+use mesh::PeerIdentity;
+use mesh::Server;
+use mesh::ServerOptions;
+use mesh::registry::Lease;
+use prometheus_client::registry::Registry as Metrics;
+use proto::links::v1::BatchCreateLinksRequest;
+use proto::links::v1::BatchCreateLinksResponse;
+use proto::links::v1::CreateLinkRequest;
+use proto::links::v1::CreateLinkResponse;
+use proto::links::v1::DeleteLinkRequest;
+use proto::links::v1::DeleteLinkResponse;
+use proto::links::v1::GetLinkRequest;
+use proto::links::v1::GetLinkResponse;
+use proto::links::v1::Link;
+use proto::links::v1::ListLinksRequest;
+use proto::links::v1::ListLinksResponse;
+use proto::links::v1::UpdateLinkRequest;
+use proto::links::v1::UpdateLinkResponse;
+use proto::links::v1::links_service_server::LinksService;
+use proto::links::v1::links_service_server::LinksServiceServer;
+use rpc::Deadline;
+use rpc::Principal;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+use tonic::Request;
+use tonic::Response;
+use tonic::Status;
+use tonic::service::Routes;
+
+pub(crate) const LINKS: &str = "linkmesh.links.v1.LinksService";
+pub(crate) const CHAT: &str = "test.v1.Chat";
+
+/// What a backend does with a call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Behaviour {
+    Answer,
+    AnswerAfter(Duration),
+    Fail(Code),
+    Hang,
+}
+
+/// What a handler saw of its last call.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    pub(crate) peer: Option<PeerIdentity>,
+    pub(crate) principal: Option<Principal>,
+    pub(crate) time_left: Option<Duration>,
+    pub(crate) metadata: tonic::metadata::MetadataMap,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Fake {
+    instance: String,
+    behaviour: Arc<Mutex<Behaviour>>,
+    seen: Arc<Mutex<Seen>>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Fake {
+    async fn link<T>(&self, request: Request<T>) -> Result<Link, Status> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let extensions = request.extensions();
+        let deadline = extensions.get::<Deadline>();
+        *self.seen.lock().unwrap() = Seen {
+            peer: extensions.get::<PeerIdentity>().cloned(),
+            principal: extensions.get::<Principal>().cloned(),
+            time_left: deadline.map(|deadline| deadline.left(Instant::now())),
+            metadata: request.metadata().clone(),
+        };
+        let behaviour = *self.behaviour.lock().unwrap();
+        match behaviour {
+            Behaviour::Answer => {}
+            Behaviour::AnswerAfter(time) => tokio::time::sleep(time).await,
+            Behaviour::Fail(code) => return Err(Status::new(code, "as the test says")),
+            Behaviour::Hang => std::future::pending().await,
+        }
+        Ok(Link { display_name: self.instance.clone(), ..Link::default() })
+    }
+}
+
+#[tonic::async_trait]
+impl LinksService for Fake {
+    async fn create_link(
+        &self,
+        request: Request<CreateLinkRequest>,
+    ) -> Result<Response<CreateLinkResponse>, Status> {
+        let link = Some(self.link(request).await?);
+        Ok(Response::new(CreateLinkResponse { link }))
+    }
+
+    async fn get_link(
+        &self,
+        request: Request<GetLinkRequest>,
+    ) -> Result<Response<GetLinkResponse>, Status> {
+        let size = request.get_ref().name.len();
+        let mut link = self.link(request).await?;
+        link.destination_uri = "x".repeat(size);
+        Ok(Response::new(GetLinkResponse { link: Some(link) }))
+    }
+
+    async fn batch_create_links(
+        &self,
+        _: Request<BatchCreateLinksRequest>,
+    ) -> Result<Response<BatchCreateLinksResponse>, Status> {
+        Err(Status::unimplemented("no test needs it"))
+    }
+
+    async fn list_links(
+        &self,
+        _: Request<ListLinksRequest>,
+    ) -> Result<Response<ListLinksResponse>, Status> {
+        Err(Status::unimplemented("no test needs it"))
+    }
+
+    async fn update_link(
+        &self,
+        _: Request<UpdateLinkRequest>,
+    ) -> Result<Response<UpdateLinkResponse>, Status> {
+        Err(Status::unimplemented("no test needs it"))
+    }
+
+    async fn delete_link(
+        &self,
+        _: Request<DeleteLinkRequest>,
+    ) -> Result<Response<DeleteLinkResponse>, Status> {
+        Err(Status::unimplemented("no test needs it"))
+    }
+}
+
+/// A server that runs, and is registered.
+pub(crate) struct Backend {
+    fake: Fake,
+    pub(crate) address: String,
+    pub(crate) lease: Option<Box<dyn Lease>>,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Backend {
+    /// Serves as an instance of `links`, which `edge`, `operator` and `analytics` may call.
+    pub(crate) async fn start(world: &World, instance: &str, behaviour: Behaviour) -> Self {
+        let mut backend = Self::unregistered(world, "links", instance, behaviour).await;
+        let registration = registration(instance, &backend.address, &[LINKS, CHAT]);
+        backend.lease = Some(world.registry.register(registration));
+        backend
+    }
+
+    pub(crate) async fn unregistered(
+        world: &World,
+        service: &str,
+        instance: &str,
+        behaviour: Behaviour,
+    ) -> Self {
+        let fake = Fake {
+            instance: instance.to_owned(),
+            behaviour: Arc::new(Mutex::new(behaviour)),
+            seen: Arc::default(),
+            calls: Arc::default(),
+        };
+        let access =
+            Access::new().allow(LINKS, &["edge", "operator", "analytics"]).allow(CHAT, &["edge"]);
+        let identity = world.identity(service);
+        let options = ServerOptions { instance: instance.to_owned(), identity, access };
+        let server = Server::new(options, &mut Metrics::default()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let stop = CancellationToken::new();
+        let links = LinksServiceServer::new(fake.clone()).max_encoding_message_size(16 << 20);
+        let routes = Routes::new(links.max_decoding_message_size(16 << 20)).add_service(Chat);
+        let serve = server.serve(listener, routes, stop.clone(), Duration::from_secs(10));
+        let serving = spawn(serve);
+        Self { fake, address, lease: None, stop, serving }
+    }
+
+    pub(crate) fn behave(&self, behaviour: Behaviour) {
+        *self.fake.behaviour.lock().unwrap() = behaviour;
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.fake.calls.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        self.fake.seen.lock().unwrap().clone()
+    }
+
+    /// Leaves as a host does: says so, then finishes what is in flight.
+    pub(crate) async fn leave(self) {
+        let Self { lease, stop, serving, .. } = self;
+        let mut lease = lease.expect("it is registered");
+        lease.drain().await;
+        lease.withdraw().await;
+        stop.cancel();
+        serving.await.unwrap();
+    }
+
+    /// Stops without a word to the registry, and finishes what is in flight.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.serving.await.unwrap();
+    }
+
+    /// Ends as a killed process does: connections break, the lease is left to run out.
+    pub(crate) async fn kill(self) {
+        self.serving.abort();
+        assert!(self.serving.await.unwrap_err().is_cancelled());
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's runtime ends its tasks")]
+pub(crate) fn spawn<T: Send + 'static>(
+    task: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    tokio::spawn(task)
+}

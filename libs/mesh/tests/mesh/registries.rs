@@ -1,0 +1,142 @@
+//! One suite for every registry: what holds in memory holds in etcd.
+
+use crate::following::Following;
+use crate::world::eventually;
+use crate::world::registration;
+use mesh::Registry;
+use stack::Etcd;
+use stack::Options;
+use stack::TemporaryFolder;
+use std::sync::Arc;
+
+/// Two gRPC services, so that an instance is several entries.
+const SERVICES: [&str; 2] = ["a.A", "b.B"];
+
+async fn a_watcher_is_told_everything_in_order(registry: &Arc<dyn Registry>) {
+    let mut early = registry.register(registration("order-1", "127.0.0.1:1", &SERVICES));
+    let registered = Following::start(registry);
+    registered.until_addresses("b.B", &["127.0.0.1:1"]).await;
+
+    let following = Following::start(registry);
+    following.until_listed().await;
+    following.until_addresses("a.A", &["127.0.0.1:1"]).await;
+    early.drain().await;
+    early.withdraw().await;
+    let gone = "a.A on order-1 is gone".to_owned();
+    eventually("the end", || async { following.history().contains(&gone) }).await;
+    let of_a: Vec<_> =
+        following.history().into_iter().filter(|line| line.starts_with("a.A on order-1")).collect();
+    assert_eq!(&of_a[of_a.len() - 2..], ["a.A on order-1 drains", "a.A on order-1 is gone"]);
+}
+
+async fn withdrawing_says_goodbye_first(registry: &Arc<dyn Registry>) {
+    let following = Following::start(registry);
+    let lease = registry.register(registration("bye-1", "127.0.0.1:1", &["bye.A"]));
+    following.until_addresses("bye.A", &["127.0.0.1:1"]).await;
+    lease.withdraw().await;
+    following.until_addresses("bye.A", &[]).await;
+    let gone = "bye.A on bye-1 is gone".to_owned();
+    eventually("the end", || async { following.history().contains(&gone) }).await;
+    assert!(following.history().contains(&"bye.A on bye-1 drains".to_owned()));
+}
+
+async fn a_dropped_lease_runs_out_without_a_word(registry: &Arc<dyn Registry>) {
+    let following = Following::start(registry);
+    let lease = registry.register(registration("dead-1", "127.0.0.1:1", &["dead.A"]));
+    following.until_addresses("dead.A", &["127.0.0.1:1"]).await;
+    drop(lease);
+    following.until_addresses("dead.A", &[]).await;
+    assert!(!following.history().contains(&"dead.A on dead-1 drains".to_owned()));
+}
+
+async fn an_instance_that_comes_back_is_not_taken_away_by_its_old_lease(
+    registry: &Arc<dyn Registry>,
+) {
+    let following = Following::start(registry);
+    let before = registry.register(registration("again-1", "127.0.0.1:1", &["again.A"]));
+    following.until_addresses("again.A", &["127.0.0.1:1"]).await;
+    let after = registry.register(registration("again-1", "127.0.0.1:2", &["again.A"]));
+    following.until_addresses("again.A", &["127.0.0.1:2"]).await;
+    drop(before);
+    // The old lease runs out before this one, which was registered later, does.
+    let witness = registry.register(registration("witness-1", "127.0.0.1:3", &["witness.A"]));
+    following.until_addresses("witness.A", &["127.0.0.1:3"]).await;
+    drop(witness);
+    following.until_addresses("witness.A", &[]).await;
+    assert_eq!(following.addresses("again.A"), ["127.0.0.1:2"]);
+    after.withdraw().await;
+}
+
+async fn a_watcher_that_is_slow_sees_where_it_ended(registry: &Arc<dyn Registry>) {
+    let mut slow = registry.watch();
+    let following = Following::start(registry);
+    for port in 1..300 {
+        let address = format!("127.0.0.1:{port}");
+        let lease = registry.register(registration("slow-1", &address, &["slow.A"]));
+        following.until_addresses("slow.A", &[&address]).await;
+        drop(lease);
+    }
+    let last = registry.register(registration("slow-1", "127.0.0.1:9", &["slow.A"]));
+    following.until_addresses("slow.A", &["127.0.0.1:9"]).await;
+    let last_seen = async {
+        loop {
+            let update = slow.next().await.expect("the registry is there");
+            if format!("{update:?}").contains("127.0.0.1:9\"") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(crate::world::PATIENCE, last_seen).await.expect("it catches up");
+    last.withdraw().await;
+}
+
+async fn what_is_registered_reads_back(registry: &Arc<dyn Registry>) {
+    let mut registration = registration("whole-1", "host.example:1", &["whole.A"]);
+    registration.weight = 7;
+    let lease = registry.register(registration.clone());
+    let mut watch = registry.watch();
+    let read_back = async {
+        loop {
+            let update = format!("{:?}", watch.next().await.expect("the registry is there"));
+            if update.contains("host.example:1") {
+                return update;
+            }
+        }
+    };
+    let update = tokio::time::timeout(crate::world::PATIENCE, read_back).await.expect("in time");
+    for part in ["service: \"links\"", "zone: \"a\"", "region: \"eu\"", "weight: 7"] {
+        assert!(update.contains(part), "{part} in {update}");
+    }
+    lease.withdraw().await;
+}
+
+async fn suite(registry: &Arc<dyn Registry>) {
+    tokio::join!(
+        a_watcher_is_told_everything_in_order(registry),
+        withdrawing_says_goodbye_first(registry),
+        a_dropped_lease_runs_out_without_a_word(registry),
+        an_instance_that_comes_back_is_not_taken_away_by_its_old_lease(registry),
+        a_watcher_that_is_slow_sees_where_it_ended(registry),
+        what_is_registered_reads_back(registry),
+    );
+}
+
+#[tokio::test]
+async fn the_registry_in_memory_passes_the_suite() {
+    suite(&mesh::registry::open("memory:").unwrap()).await;
+}
+
+#[tokio::test]
+async fn the_registry_in_etcd_passes_the_suite() {
+    let folder = TemporaryFolder::new().unwrap();
+    let etcd = Etcd::start(Options::bound(folder.path()).unwrap()).await.unwrap();
+    suite(&mesh::registry::open(&etcd.url()).unwrap()).await;
+}
+
+#[test]
+fn an_unknown_registry_is_refused_by_name() {
+    for uri in ["", "redis://h:1", "etcd://", "etcd://h", "memory"] {
+        let error = mesh::registry::open(uri).unwrap_err();
+        assert!(format!("{error:#}").contains(&format!("`{uri}`")), "{error:#}");
+    }
+}

@@ -1,0 +1,123 @@
+//! What is sent again and what is not.
+
+use crate::backend::Backend;
+use crate::backend::Behaviour;
+use crate::backend::LINKS;
+use crate::raw::Act;
+use crate::raw::Raw;
+use crate::world::World;
+use crate::world::registration;
+use mesh::Identity;
+use mesh::Mesh;
+use proto::links::v1::CreateLinkRequest;
+use proto::links::v1::GetLinkRequest;
+use proto::links::v1::links_service_client::LinksServiceClient;
+use tonic::Code;
+use tonic::Status;
+
+async fn get(mesh: &Mesh) -> Result<(), Status> {
+    let mut client = LinksServiceClient::new(mesh.clone());
+    client.get_link(GetLinkRequest::default()).await.map(|_| ())
+}
+
+async fn create(mesh: &Mesh) -> Result<(), Status> {
+    let mut client = LinksServiceClient::new(mesh.clone());
+    client.create_link(CreateLinkRequest::default()).await.map(|_| ())
+}
+
+fn plaintext(world: &World) -> Mesh {
+    let identity = Identity::plaintext_for_bench("edge").unwrap();
+    world.mesh_with(identity, None, &mut Default::default())
+}
+
+#[tokio::test]
+async fn a_method_that_may_be_repeated_is_tried_on_another_endpoint() {
+    let world = World::new();
+    let good = Backend::start(&world, "links-1", Behaviour::Answer).await;
+    let bad = Backend::start(&world, "links-2", Behaviour::Fail(Code::Unavailable)).await;
+    let mesh = world.mesh("edge");
+    for _ in 0..20 {
+        get(&mesh).await.unwrap();
+    }
+    assert_eq!(good.calls(), 20);
+    assert!(bad.calls() <= 20, "each call tries it once at most: {}", bad.calls());
+}
+
+#[tokio::test]
+async fn a_method_that_may_not_be_repeated_is_sent_once() {
+    let world = World::new();
+    let bad = Backend::start(&world, "links-1", Behaviour::Fail(Code::Unavailable)).await;
+    let mesh = world.mesh("edge");
+    let error = create(&mesh).await.unwrap_err();
+    assert_eq!((error.code(), error.message()), (Code::Unavailable, "as the test says"));
+    assert_eq!(bad.calls(), 1);
+}
+
+#[tokio::test]
+async fn only_unavailable_is_tried_again_and_at_most_five_times() {
+    let world = World::new();
+    let bad = Backend::start(&world, "links-1", Behaviour::Fail(Code::Internal)).await;
+    let mesh = world.mesh("edge");
+    for code in [Code::Internal, Code::NotFound, Code::ResourceExhausted, Code::Aborted] {
+        bad.behave(Behaviour::Fail(code));
+        assert_eq!(get(&mesh).await.unwrap_err().code(), code);
+    }
+    assert_eq!(bad.calls(), 4);
+    bad.behave(Behaviour::Fail(Code::Unavailable));
+    assert_eq!(get(&mesh).await.unwrap_err().message(), "as the test says");
+    assert_eq!(bad.calls(), 4 + 5);
+}
+
+#[tokio::test]
+async fn a_service_that_fails_is_not_buried_under_retries() {
+    let world = World::new();
+    let bad = Backend::start(&world, "links-1", Behaviour::Fail(Code::Unavailable)).await;
+    let mesh = world.mesh("edge");
+    let calls = 1_000;
+    let callers = (0..20).map(|_| async {
+        for _ in 0..calls / 20 {
+            get(&mesh).await.unwrap_err();
+        }
+    });
+    let started = std::time::Instant::now();
+    futures_util::future::join_all(callers).await;
+    // 20 % and 10 a second, of which 10 seconds are there at the start.
+    let seconds = usize::try_from(started.elapsed().as_secs()).expect("a test is short") + 10;
+    let allowed = calls + calls / 5 + 10 * (seconds + 1);
+    assert!(bad.calls() <= allowed, "{} calls, {allowed} allowed", bad.calls());
+    assert!(bad.calls() > calls, "and some are");
+}
+
+#[tokio::test]
+async fn what_was_provably_not_processed_is_sent_again_whatever_it_is() {
+    for act in [Act::Refuse, Act::GoAway] {
+        let world = World::new();
+        let raw = Raw::start(act).await;
+        let _lease = world.registry.register(registration("links-1", &raw.address, &[LINKS]));
+        let mesh = plaintext(&world);
+        let error = create(&mesh).await.unwrap_err();
+        assert_eq!(error.code(), Code::Unavailable);
+        assert_eq!(raw.calls(), 5, "{act:?}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_lost_connection_only_what_may_be_repeated_is_sent_again() {
+    let world = World::new();
+    let raw = Raw::start(Act::Close).await;
+    let _lease = world.registry.register(registration("links-1", &raw.address, &[LINKS]));
+    let mesh = plaintext(&world);
+    assert_eq!(create(&mesh).await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(raw.calls(), 1);
+    assert_eq!(get(&mesh).await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(raw.calls(), 1 + 5);
+}
+
+#[tokio::test]
+async fn a_server_that_asks_not_to_be_tried_again_is_not() {
+    let world = World::new();
+    let raw = Raw::start(Act::Unavailable).await;
+    let _lease = world.registry.register(registration("links-1", &raw.address, &[LINKS]));
+    assert_eq!(get(&plaintext(&world)).await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(raw.calls(), 1);
+}

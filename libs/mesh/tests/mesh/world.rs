@@ -1,0 +1,92 @@
+//! What a test stands on: an authority, a registry, a folder; and how it waits.
+
+use mesh::Identity;
+use mesh::LocalAuthority;
+use mesh::Mesh;
+use mesh::MeshOptions;
+use mesh::Registration;
+use mesh::Registry;
+use prometheus_client::registry::Registry as Metrics;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+/// How long anything may take that is awaited; ten times what is promised.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct World {
+    pub(crate) authority: LocalAuthority,
+    pub(crate) registry: Arc<dyn Registry>,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with_registry("memory:")
+    }
+
+    pub(crate) fn with_registry(uri: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = LocalAuthority::open_or_create(&folder.path().join("authority")).unwrap();
+        Self { authority, registry: mesh::registry::open(uri).unwrap(), folder }
+    }
+
+    pub(crate) fn identity(&self, service: &str) -> Identity {
+        self.authority.issue(service).unwrap()
+    }
+
+    /// The channel of a service that calls.
+    pub(crate) fn mesh(&self, service: &str) -> Mesh {
+        self.mesh_with(self.identity(service), None, &mut Metrics::default())
+    }
+
+    pub(crate) fn mesh_with(
+        &self,
+        identity: Identity,
+        snapshot: Option<PathBuf>,
+        metrics: &mut Metrics,
+    ) -> Mesh {
+        let options = MeshOptions {
+            registry: Arc::clone(&self.registry),
+            identity,
+            zone: "a".to_owned(),
+            region: "eu".to_owned(),
+            snapshot,
+        };
+        Mesh::start(options, metrics).unwrap()
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+pub(crate) fn registration(instance: &str, address: &str, grpc_services: &[&str]) -> Registration {
+    Registration {
+        instance: instance.to_owned(),
+        service: "links".to_owned(),
+        address: address.to_owned(),
+        zone: "a".to_owned(),
+        region: "eu".to_owned(),
+        version: "1".to_owned(),
+        weight: 100,
+        grpc_services: grpc_services.iter().map(|&name| name.to_owned()).collect(),
+    }
+}
+
+/// Waits until something holds.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
+    let started = Instant::now();
+    while !holds().await {
+        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The reason in a status's ErrorInfo.
+pub(crate) fn reason(status: &tonic::Status) -> String {
+    use tonic_types::StatusExt as _;
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
