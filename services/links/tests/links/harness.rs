@@ -122,6 +122,7 @@ impl Service {
                 // The relay makes the topic with the first change.
                 let topic = bus::topics::LINK_CHANGES.name;
                 reader = self.bus.reader(topic, 0, Start::Beginning).await.ok();
+                tokio::time::sleep(Duration::from_millis(5)).await;
                 continue;
             };
             let records = open.next(1_000, Duration::from_millis(100)).await.unwrap();
