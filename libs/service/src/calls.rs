@@ -177,7 +177,10 @@ mod tests {
 
     #[test]
     fn a_path_that_is_no_method_becomes_no_label() {
-        assert_eq!(route("/linkmesh.mesh.v1.MeshService/ListEndpoints"), "/linkmesh.mesh.v1.MeshService/ListEndpoints");
+        assert_eq!(
+            route("/linkmesh.mesh.v1.MeshService/ListEndpoints"),
+            "/linkmesh.mesh.v1.MeshService/ListEndpoints"
+        );
         assert_eq!(route("/linkmesh.mesh.v1.MeshService/Nonsense"), "other");
         assert_eq!(route("/"), "other");
     }

@@ -1,202 +1,23 @@
-//! Configuration: one TOML file, then the environment (`LINKMESH__SECTION__KEY`) over it, read once at the start.
-//!
-//! Whatever is not understood is refused with its full key: a typo never silently means the default.
+//! The sections of the configuration that every process has: `[host]`, `[mesh]`, `[bus]`.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use config::Value;
-use config::ValueKind;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
-/// What an environment variable's name begins with to be read as a setting.
-const ENVIRONMENT_PREFIX: &str = "LINKMESH__";
-/// Separates section, key and what lies below in an environment variable's name.
-const ENVIRONMENT_SEPARATOR: &str = "__";
+use crate::duration;
+use crate::settings::ConfigError;
+use crate::settings::Settings;
+
 /// The longest `unready_notice`: longer than any load balancer takes to notice.
 const UNREADY_NOTICE_MAX: Duration = Duration::from_secs(120);
 /// The longest `drain_max`: an hour, the longest a stream may last.
 const DRAIN_MAX: Duration = Duration::from_hours(1);
 /// The longest instance id: it becomes part of file names and of etcd keys.
 const INSTANCE_BYTES_MAX: usize = 63;
-
-/// A setting that can't be taken. The program answers it with exit code 64.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The full key, such as `links.postgres.primary`; empty when the file itself can't be read.
-    pub key: String,
-    /// What is wrong with its value, and what would be accepted.
-    pub why: String,
-}
-
-impl ConfigError {
-    /// An error for `key`; `why` says what is accepted.
-    pub fn new(key: impl Into<String>, why: impl Into<String>) -> ConfigError {
-        ConfigError { key: key.into(), why: why.into() }
-    }
-
-    fn below(section: &str, error: &config::ConfigError) -> ConfigError {
-        let (path, why) = match error {
-            config::ConfigError::At { error, key, .. } => (key.as_deref(), error.to_string()),
-            config::ConfigError::Type { unexpected, expected, key, .. } => {
-                (key.as_deref(), format!("is {unexpected}, expected {expected}"))
-            }
-            config::ConfigError::NotFound(key) => (Some(key.as_str()), "is missing".to_owned()),
-            other => (None, other.to_string()),
-        };
-        let mut key = section.to_owned();
-        // Serde names a field that it does not know, or misses, only in its text: it belongs to the key.
-        let (field, why) = match quoted_after(&why, "unknown field ") {
-            Some((field, accepted)) => (Some(field), format!("is not a setting{accepted}")),
-            None => match quoted_after(&why, "missing field ") {
-                Some((field, _)) => (Some(field), "is missing".to_owned()),
-                None => (None, why),
-            },
-        };
-        for part in path.into_iter().chain(field.as_deref()).filter(|part| !part.is_empty()) {
-            if !part.starts_with('[') && !key.is_empty() {
-                key.push('.');
-            }
-            key.push_str(part);
-        }
-        ConfigError { key, why }
-    }
-}
-
-/// Splits "PREFIX`NAME`REST" into NAME and REST.
-fn quoted_after(text: &str, prefix: &str) -> Option<(String, String)> {
-    let (name, rest) = text.strip_prefix(prefix)?.strip_prefix('`')?.split_once('`')?;
-    Some((name.to_owned(), rest.to_owned()))
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.key.is_empty() {
-            return write!(formatter, "configuration: {}", self.why);
-        }
-        let variable = self.key.to_uppercase().replace('.', ENVIRONMENT_SEPARATOR);
-        write!(
-            formatter,
-            "configuration key `{}` (or {ENVIRONMENT_PREFIX}{variable} in the environment): {}",
-            self.key, self.why
-        )
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
-/// What the file and the environment say, by section, before anyone has looked at it.
-#[derive(Debug, Clone, Default)]
-pub struct Settings {
-    sections: BTreeMap<String, Value>,
-}
-
-impl Settings {
-    /// Reads the file, if there is one, and lays `environment` over it.
-    ///
-    /// Of the environment only names that begin with `LINKMESH__` are read. A value that begins with `[` or `{` is read as
-    /// TOML, so lists and tables can be given too. Fails if the file can't be read or is no TOML.
-    pub fn load(
-        file: Option<&Path>,
-        environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Settings, ConfigError> {
-        let mut builder = config::Config::builder();
-        if let Some(path) = file {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                ConfigError::new("", format!("{} can't be read: {error}", path.display()))
-            })?;
-            builder = builder.add_source(config::File::from_str(&text, config::FileFormat::Toml));
-        }
-        for (name, text) in environment {
-            let Some(path) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
-            let key = path.to_lowercase().replace(ENVIRONMENT_SEPARATOR, ".");
-            builder = builder
-                .set_override(&key, environment_value(&key, text)?)
-                .map_err(|error| ConfigError::new(&key, error.to_string()))?;
-        }
-        let merged = builder.build().map_err(|error| {
-            let place = file.map_or_else(String::new, |path| format!("{}: ", path.display()));
-            ConfigError::new("", format!("{place}{error}"))
-        })?;
-        let sections = merged
-            .cache
-            .into_table()
-            .map_err(|error| ConfigError::new("", error.to_string()))?
-            .into_iter()
-            .collect();
-        Ok(Settings { sections })
-    }
-
-    /// Refuses sections that are not among `accepted`.
-    pub fn accept_only(&self, accepted: &[&str]) -> Result<(), ConfigError> {
-        match self.sections.keys().find(|name| !accepted.contains(&name.as_str())) {
-            Some(name) => Err(ConfigError::new(
-                name,
-                format!("is not a section, expected one of {}", accepted.join(", ")),
-            )),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether anything is said in the section.
-    pub fn has(&self, section: &str) -> bool {
-        self.sections.contains_key(section)
-    }
-
-    /// Reads a section; one that is not there is read as an empty one.
-    pub fn section<T: DeserializeOwned>(&self, section: &str) -> Result<T, ConfigError> {
-        let empty = || Value::new(None, ValueKind::Table(config::Map::new()));
-        let value = self.sections.get(section).cloned().unwrap_or_else(empty);
-        T::deserialize(value).map_err(|error| ConfigError::below(section, &error))
-    }
-
-    /// Takes one key out of a section, so that [`Settings::section`] does not see it any more.
-    pub fn take<T: DeserializeOwned>(
-        &mut self,
-        section: &str,
-        key: &str,
-    ) -> Result<Option<T>, ConfigError> {
-        let Some(value) = self.sections.get_mut(section) else { return Ok(None) };
-        let ValueKind::Table(table) = &mut value.kind else {
-            return Err(ConfigError::new(section, "is not a section, expected a table"));
-        };
-        let Some(taken) = table.remove(key) else { return Ok(None) };
-        let path = format!("{section}.{key}");
-        T::deserialize(taken).map(Some).map_err(|error| ConfigError::below(&path, &error))
-    }
-
-    /// Sets one key, over whatever was said: for what the program itself decides, as `linkmesh dev` does.
-    pub fn set(&mut self, section: &str, key: &str, value: impl Into<ValueKind>) {
-        let entry = self
-            .sections
-            .entry(section.to_owned())
-            .or_insert_with(|| Value::new(None, ValueKind::Table(config::Map::new())));
-        if let ValueKind::Table(table) = &mut entry.kind {
-            table.insert(key.to_owned(), Value::new(None, value));
-        }
-    }
-}
-
-/// An environment variable's value: TOML when it looks like a list or a table, else the text as it is, which is converted to
-/// whatever type the key has.
-fn environment_value(key: &str, text: String) -> Result<Value, ConfigError> {
-    if !text.starts_with(['[', '{']) {
-        return Ok(Value::new(None, text));
-    }
-    let document = config::Config::builder()
-        .add_source(config::File::from_str(&format!("value = {text}"), config::FileFormat::Toml))
-        .build();
-    document
-        .and_then(|parsed| parsed.get::<Value>("value"))
-        .map_err(|error| ConfigError::new(key, format!("is not valid TOML: {error}")))
-}
 
 /// The settings that every process has: sections `[host]`, `[mesh]` and `[bus]`.
 #[derive(Debug, Clone, Default)]
@@ -284,7 +105,8 @@ impl ProcessConfig {
             };
             let length = instance.len();
             if length == 0 || length > INSTANCE_BYTES_MAX || !instance.bytes().all(allowed) {
-                let why = format!("is {instance:?}, expected 1 to 63 characters of a-z, 0-9, . and -");
+                let why =
+                    format!("is {instance:?}, expected 1 to 63 characters of a-z, 0-9, . and -");
                 return Err(ConfigError::new("host.instance", why));
             }
         }
@@ -302,7 +124,8 @@ impl ProcessConfig {
             }
         }
         if let Err(error) = self.log.parse::<tracing_subscriber::EnvFilter>() {
-            let why = format!("is {:?}, expected a filter such as `info,mesh=debug`: {error}", self.log);
+            let why =
+                format!("is {:?}, expected a filter such as `info,mesh=debug`: {error}", self.log);
             return Err(ConfigError::new("host.log", why));
         }
         Ok(())
@@ -357,42 +180,4 @@ pub struct BusConfig {
     /// `kafka://host:port,host:port`, or `file:/folder` for the services of this process only. Default: `bus` in the data
     /// folder.
     pub uri: Option<String>,
-}
-
-/// Durations in configuration, as `250ms`, `30s`, `5m`, `2h` or `35d`: for `#[serde(with = "service::duration")]`.
-pub mod duration {
-    use std::time::Duration;
-
-    use serde::Deserialize as _;
-    use serde::Deserializer;
-    use serde::Serializer;
-    use serde::de::Error as _;
-
-    /// Reads a whole number with a unit.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        parse(&text).ok_or_else(|| {
-            let accepted = "expected a whole number and ms, s, m, h or d, such as 30s";
-            D::Error::custom(format!("is {text:?}, {accepted}"))
-        })
-    }
-
-    /// Writes milliseconds.
-    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format!("{}ms", duration.as_millis()))
-    }
-
-    fn parse(text: &str) -> Option<Duration> {
-        let unit_at = text.find(|character: char| !character.is_ascii_digit())?;
-        let number: u64 = text[..unit_at].parse().ok()?;
-        let milliseconds: u64 = match &text[unit_at..] {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return None,
-        };
-        number.checked_mul(milliseconds).map(Duration::from_millis)
-    }
 }

@@ -26,7 +26,6 @@ use crate::admin;
 use crate::admin::Admin;
 use crate::assembly::Assembly;
 use crate::assembly::Context;
-use crate::config::ConfigError;
 use crate::config::HostConfig;
 use crate::metrics::MetricsRegistry;
 use crate::readiness::Conditions;
@@ -35,6 +34,7 @@ use crate::readiness::Readiness;
 use crate::running::Addresses;
 use crate::served::Assembled;
 use crate::served::Served;
+use crate::settings::ConfigError;
 use crate::supervisor::Failures;
 use crate::supervisor::Running;
 
@@ -196,8 +196,7 @@ impl Host {
         let mut assembled = Vec::new();
         for addition in std::mem::take(&mut self.additions) {
             let name = addition.name;
-            let instance =
-                if several { format!("{name}-{instance}") } else { instance.clone() };
+            let instance = if several { format!("{name}-{instance}") } else { instance.clone() };
             let metrics = MetricsRegistry::new(name);
             let folder = service_folder(data, name)?;
             let identity = authority.issue(name)?;
@@ -248,9 +247,9 @@ impl Host {
         };
 
         let failures = Failures::default();
-        let conditions = bound.iter().map(|(service, _, _)| {
-            (service.name, Conditions::new(service.assembly.ready.clone()))
-        });
+        let conditions = bound
+            .iter()
+            .map(|(service, _, _)| (service.name, Conditions::new(service.assembly.ready.clone())));
         let readiness = Readiness::new(conditions.collect());
         let registries = bound.iter().map(|(service, _, _)| service.context.metrics.clone());
         let admin = Admin {
@@ -325,8 +324,9 @@ impl Started {
 }
 
 fn host_name() -> anyhow::Result<String> {
-    let name = std::fs::read_to_string(HOST_NAME_FILE)
-        .map_err(|error| ConfigError::new("host.instance", format!("is needed: the host has no name ({error})")))?;
+    let name = std::fs::read_to_string(HOST_NAME_FILE).map_err(|error| {
+        ConfigError::new("host.instance", format!("is needed: the host has no name ({error})"))
+    })?;
     Ok(name.trim().to_lowercase())
 }
 

@@ -20,8 +20,9 @@ use prometheus_client::registry::Registry;
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper bounds of the latency buckets, in seconds: from a cached redirect to the longest deadline.
-const LATENCY_BUCKETS: [f64; 14] =
-    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+const LATENCY_BUCKETS: [f64; 14] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+];
 
 /// The metrics of one service (or of the process itself). Cheap to clone; all clones are the same registry.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +50,8 @@ pub(crate) fn page<'a>(registries: impl IntoIterator<Item = &'a MetricsRegistry>
     let mut families = Families::default();
     for registry in registries {
         let mut text = String::new();
-        text::encode_registry(&mut text, &registry.lock()).expect("a String takes all that is written");
+        text::encode_registry(&mut text, &registry.lock())
+            .expect("a String takes all that is written");
         families.add(&text);
     }
     families.into_page()

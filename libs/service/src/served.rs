@@ -62,8 +62,7 @@ impl Served {
             serving::serving(name, routes, &grpc_services, mesh.clone(), &context.metrics)?;
         serving.health.set(false).await;
 
-        let options =
-            mesh::ServerOptions { instance: context.instance.clone(), identity, access };
+        let options = mesh::ServerOptions { instance: context.instance.clone(), identity, access };
         let server = mesh::Server::new(options, &mut context.metrics.lock())?;
         let stop = CancellationToken::new();
         let serve = server.serve(listener, serving.routes, stop.clone(), drain_max);
@@ -92,8 +91,12 @@ impl Served {
             weight: mesh::registry::WEIGHT_DEFAULT,
             grpc_services: own.chain([SHARED_GRPC_SERVICE]).map(str::to_owned).collect(),
         };
-        let announcer =
-            Announcer::start(Conditions::new(ready), serving.health.clone(), registry, registration);
+        let announcer = Announcer::start(
+            Conditions::new(ready),
+            serving.health.clone(),
+            registry,
+            registration,
+        );
         let health = serving.health;
         Ok(Served { name, role, mesh, health, listener, tasks, announcer, lease: None })
     }

@@ -46,7 +46,9 @@ pub(crate) fn serving(
     let v1alpha = reflection().build_v1alpha().context("the descriptors are inconsistent")?;
     let watched = CallsLayer { service, metrics: HttpMetrics::register(&mut metrics.lock()) };
     let router = routes
-        .add_service(HealthServer::new(HealthService::from_health_reporter(health.reporter.clone())))
+        .add_service(HealthServer::new(HealthService::from_health_reporter(
+            health.reporter.clone(),
+        )))
         .add_service(v1)
         .add_service(v1alpha)
         .add_service(MeshServiceServer::new(MeshView { mesh }))

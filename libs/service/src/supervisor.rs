@@ -117,14 +117,16 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_ends_well_is_no_failure() {
         let failures = Failures::default();
-        let running = Running::start("links", Task::new("once", |_| async { Ok(()) }), failures.clone());
+        let running =
+            Running::start("links", Task::new("once", |_| async { Ok(()) }), failures.clone());
         running.stop().await;
         assert_eq!(failures.first(), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_task_that_does_not_stop_is_aborted_at_its_deadline() {
-        let task = Task::new("deaf", |_| std::future::pending()).stop_within(Duration::from_secs(3));
+        let task =
+            Task::new("deaf", |_| std::future::pending()).stop_within(Duration::from_secs(3));
         let running = Running::start("links", task, Failures::default());
         let begun = tokio::time::Instant::now();
         running.stop().await;

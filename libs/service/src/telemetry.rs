@@ -63,7 +63,8 @@ impl Telemetry {
     pub async fn stop(self) {
         let Some(provider) = self.traces else { return };
         let flushed =
-            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_WAIT_MAX)).await;
+            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_WAIT_MAX))
+                .await;
         if let Ok(Err(error)) = flushed {
             tracing::warn!(%error, "the last spans were not handed over");
         }
@@ -105,8 +106,7 @@ fn provider(
     let resource =
         Resource::builder().with_service_name("linkmesh").with_attributes(attributes).build();
     // A caller that has decided to trace a call is followed; the ratio is for calls that begin here.
-    let sampler =
-        Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.traces_ratio)));
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.traces_ratio)));
     Ok(SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
         .with_sampler(sampler)

@@ -1,20 +1,24 @@
-//! The first workspace and its API key, made by the operator through the identity service like any other.
+//! Making workspaces and API keys as an operator: for the commands, and for the first start of `dev` and `up`.
 
-use std::time::Duration;
-
-use anyhow::Context as _;
 use mesh::Mesh;
+use proto::common::v1::Scope;
+use proto::identity::v1::ApiKey;
+use proto::identity::v1::CreateApiKeyRequest;
+use proto::identity::v1::CreateApiKeyResponse;
+use proto::identity::v1::CreateWorkspaceRequest;
+use proto::identity::v1::Workspace;
 use proto::identity::v1::api_keys_service_client::ApiKeysServiceClient;
 use proto::identity::v1::workspaces_service_client::WorkspacesServiceClient;
-use proto::identity::v1::{ApiKey, CreateApiKeyRequest, CreateWorkspaceRequest, Workspace};
-use rpc::{ApiKeyId, Principal, WorkspaceId};
-use serde::{Deserialize, Serialize};
+use rpc::ApiKeyId;
+use rpc::Principal;
+use serde::Deserialize;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::operator;
 
 /// The service name under which an operator's certificate is issued.
-pub const OPERATOR: &str = "operator";
-
-/// Each of the two calls, the wait for the first instance of identity included.
-const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+pub const OPERATOR: &str = mesh::identity::OPERATOR;
 
 /// What a caller from outside needs to begin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,36 +35,69 @@ pub struct Seed {
 /// # Errors
 /// As the two calls; a workspace without a key may be left behind.
 pub async fn seed(mesh: &Mesh, display_name: &str) -> anyhow::Result<Seed> {
-    let mut request = tonic::Request::new(CreateWorkspaceRequest {
-        workspace: Some(Workspace {
-            display_name: display_name.to_owned(),
-            ..Workspace::default()
-        }),
-        request_id: uuid::Uuid::new_v4().to_string(),
-    });
-    request.set_timeout(CALL_TIMEOUT);
-    let mut workspaces = WorkspacesServiceClient::new(mesh.clone());
-    let created = workspaces.create_workspace(request).await.context("creating a workspace")?;
-    let workspace = created.into_inner().workspace.context("identity answered no workspace")?.name;
+    let workspace = workspace(mesh.clone(), display_name, Uuid::new_v4()).await?.name;
+    let key = NewApiKey {
+        workspace: &workspace,
+        display_name,
+        scopes: &Principal::ALL_SCOPES,
+        expire_time: None,
+    };
+    let created = api_key(mesh.clone(), key).await?;
+    Ok(Seed { workspace, api_key: created.secret })
+}
 
-    let id = workspace.strip_prefix("workspaces/").context("a workspace's name begins so")?;
+/// Creates a workspace. The same `request_id` again gives the same workspace.
+pub(crate) async fn workspace(
+    mesh: Mesh,
+    display_name: &str,
+    request_id: Uuid,
+) -> anyhow::Result<Workspace> {
+    let workspace = Workspace { display_name: display_name.to_owned(), ..Workspace::default() };
+    let request = CreateWorkspaceRequest {
+        workspace: Some(workspace),
+        request_id: request_id.to_string(),
+    };
+    let answer = WorkspacesServiceClient::new(mesh)
+        .create_workspace(operator::call(request))
+        .await
+        .map_err(operator::refused("creating the workspace"))?;
+    Ok(answer.into_inner().workspace.unwrap_or_default())
+}
+
+/// What an API key is to be.
+#[derive(Debug)]
+pub(crate) struct NewApiKey<'a> {
+    /// `workspaces/{workspace}`.
+    pub(crate) workspace: &'a str,
+    pub(crate) display_name: &'a str,
+    pub(crate) scopes: &'a [Scope],
+    pub(crate) expire_time: Option<prost_types::Timestamp>,
+}
+
+/// Creates an API key; its secret is in the answer, and nowhere else.
+pub(crate) async fn api_key(mesh: Mesh, key: NewApiKey<'_>) -> anyhow::Result<CreateApiKeyResponse> {
+    let workspace = rpc::name::workspace("workspace", key.workspace)
+        .map_err(|error| anyhow::anyhow!("the workspace {:?}: {}", key.workspace, error.message))?;
+    let api_key = ApiKey {
+        display_name: key.display_name.to_owned(),
+        scopes: key.scopes.iter().map(|scope| i32::from(*scope)).collect(),
+        expire_time: key.expire_time,
+        ..ApiKey::default()
+    };
+    let mut request = operator::call(CreateApiKeyRequest {
+        parent: key.workspace.to_owned(),
+        api_key: Some(api_key),
+        request_id: Uuid::new_v4().to_string(),
+    });
     let principal = Principal {
-        workspace: WorkspaceId::parse(id)?,
+        workspace,
         api_key: ApiKeyId::NIL,
         scopes: Principal::ALL_SCOPES.to_vec(),
     };
-    let mut request = tonic::Request::new(CreateApiKeyRequest {
-        parent: workspace.clone(),
-        api_key: Some(ApiKey {
-            display_name: display_name.to_owned(),
-            scopes: principal.scopes.iter().map(|scope| i32::from(*scope)).collect(),
-            ..ApiKey::default()
-        }),
-        request_id: uuid::Uuid::new_v4().to_string(),
-    });
-    request.set_timeout(CALL_TIMEOUT);
     principal.attach(request.metadata_mut());
-    let mut keys = ApiKeysServiceClient::new(mesh.clone());
-    let created = keys.create_api_key(request).await.context("creating an API key")?;
-    Ok(Seed { workspace, api_key: created.into_inner().secret })
+    let answer = ApiKeysServiceClient::new(mesh)
+        .create_api_key(request)
+        .await
+        .map_err(operator::refused("creating the API key"))?;
+    Ok(answer.into_inner())
 }
