@@ -1,0 +1,202 @@
+//! One identity service in a host of its own, and clients that call it as the edge and the operator do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::Bus;
+use mesh::{LocalAuthority, Mesh, MeshOptions};
+use prometheus_client::registry::Registry;
+use proto::common::v1::Scope;
+use proto::identity::v1::api_keys_service_client::ApiKeysServiceClient;
+use proto::identity::v1::authentication_service_client::AuthenticationServiceClient;
+use proto::identity::v1::workspaces_service_client::WorkspacesServiceClient;
+use proto::identity::v1::{
+    ApiKey, AuthenticateRequest, AuthenticateResponse, CreateApiKeyRequest, CreateApiKeyResponse,
+    CreateWorkspaceRequest, Workspace,
+};
+use rpc::{ApiKeyId, Principal, WorkspaceId};
+use service::{Host, HostConfig};
+use stack::TestDatabase;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Status};
+use tonic_types::StatusExt as _;
+
+/// Longer than any of it takes on a busy machine.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) struct Service {
+    pub(super) bus: Bus,
+    pub(super) database: TestDatabase,
+    edge: Mesh,
+    operator: Mesh,
+    stop: CancellationToken,
+    host: JoinHandle<anyhow::Result<()>>,
+    _folder: TempDir,
+}
+
+impl Service {
+    #[expect(clippy::disallowed_methods, reason = "joined in `stop`")]
+    pub(super) async fn start() -> Self {
+        let schema = (identity::NAME, &identity::MIGRATIONS);
+        let database = TestDatabase::migrated(&[schema]).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let authority = LocalAuthority::open_or_create(&folder.path().join("authority")).unwrap();
+        let registry = mesh::registry::open("memory:").unwrap();
+        let mut config = HostConfig::default();
+        config.host.data = folder.path().to_owned();
+        config.host.admin_listen = "127.0.0.1:0".parse().unwrap();
+        config.host.instance = Some("identity-test".to_owned());
+        let (give_bus, bus) = oneshot::channel();
+        let (ready, is_ready) = oneshot::channel();
+        let identity_config = identity::Config { postgres: database.config() };
+        let stop = CancellationToken::new();
+        let host = Host::new(config, "test")
+            .with_registry(registry.clone())
+            .add(identity::NAME, "127.0.0.1:0".parse().unwrap(), |cx| {
+                drop(give_bus.send(cx.bus.clone()));
+                identity::assemble(identity_config, cx)
+            })
+            .tell_when_ready(ready);
+        let host = tokio::spawn(host.run(stop.clone()));
+        let mut service = Self {
+            bus: tokio::time::timeout(PATIENCE, bus).await.unwrap().expect("the host assembles"),
+            edge: mesh_of(&authority, &registry, "edge"),
+            operator: mesh_of(&authority, &registry, "operator"),
+            database,
+            stop,
+            host,
+            _folder: folder,
+        };
+        if tokio::time::timeout(PATIENCE, is_ready).await.is_ok_and(|told| told.is_ok()) {
+            return service;
+        }
+        service.stop.cancel();
+        panic!("the host is not ready: {:?}", (&mut service.host).await);
+    }
+
+    pub(super) fn api_keys(&self) -> ApiKeysServiceClient<Mesh> {
+        ApiKeysServiceClient::new(self.edge.clone())
+    }
+
+    pub(super) fn workspaces(&self) -> WorkspacesServiceClient<Mesh> {
+        WorkspacesServiceClient::new(self.edge.clone())
+    }
+
+    pub(super) fn as_operator(&self) -> WorkspacesServiceClient<Mesh> {
+        WorkspacesServiceClient::new(self.operator.clone())
+    }
+
+    pub(super) fn keys_as_operator(&self) -> ApiKeysServiceClient<Mesh> {
+        ApiKeysServiceClient::new(self.operator.clone())
+    }
+
+    pub(super) async fn authenticate(&self, key: &str) -> AuthenticateResponse {
+        let request = AuthenticateRequest { api_key: key.to_owned() };
+        let mut client = AuthenticationServiceClient::new(self.edge.clone());
+        client.authenticate(request).await.unwrap().into_inner()
+    }
+
+    pub(super) async fn authenticate_as_operator(&self, key: &str) -> Result<(), Status> {
+        let request = AuthenticateRequest { api_key: key.to_owned() };
+        let mut client = AuthenticationServiceClient::new(self.operator.clone());
+        client.authenticate(request).await.map(drop)
+    }
+
+    /// A new workspace, and whoever may do everything in it.
+    pub(super) async fn owner(&self) -> Principal {
+        let message = CreateWorkspaceRequest {
+            workspace: Some(Workspace { display_name: "Acme".to_owned(), ..Workspace::default() }),
+            request_id: uuid::Uuid::new_v4().to_string(),
+        };
+        let response = self.as_operator().create_workspace(message).await.unwrap().into_inner();
+        let name = response.workspace.unwrap().name;
+        Principal {
+            workspace: rpc::name::workspace("name", &name).unwrap(),
+            api_key: ApiKeyId::new(),
+            scopes: Principal::ALL_SCOPES.to_vec(),
+        }
+    }
+
+    pub(super) async fn create_key(
+        &self,
+        caller: &Principal,
+        api_key: ApiKey,
+    ) -> Result<CreateApiKeyResponse, Status> {
+        let message = CreateApiKeyRequest {
+            parent: parent(caller),
+            api_key: Some(api_key),
+            request_id: String::new(),
+        };
+        Ok(self.api_keys().create_api_key(by(caller, message)).await?.into_inner())
+    }
+
+    /// Stops the service; the database stays.
+    pub(super) async fn stop(self) -> TestDatabase {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, self.host).await.unwrap().unwrap().unwrap();
+        self.edge.close().await;
+        self.operator.close().await;
+        self.database
+    }
+}
+
+fn mesh_of(authority: &LocalAuthority, registry: &Arc<dyn mesh::Registry>, service: &str) -> Mesh {
+    let options = MeshOptions {
+        registry: registry.clone(),
+        identity: authority.issue(service).unwrap(),
+        zone: "local".to_owned(),
+        region: "local".to_owned(),
+        snapshot: None,
+    };
+    Mesh::start(options, &mut Registry::default()).unwrap()
+}
+
+/// A caller of a workspace that does not exist.
+pub(super) fn stranger() -> Principal {
+    Principal {
+        workspace: WorkspaceId::new(),
+        api_key: ApiKeyId::new(),
+        scopes: Principal::ALL_SCOPES.to_vec(),
+    }
+}
+
+pub(super) fn parent(principal: &Principal) -> String {
+    format!("workspaces/{}", principal.workspace)
+}
+
+/// The request as the edge sends it for a caller.
+pub(super) fn by<T>(principal: &Principal, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(PATIENCE);
+    principal.attach(request.metadata_mut());
+    request
+}
+
+pub(super) fn key_with(scopes: &[Scope]) -> ApiKey {
+    ApiKey {
+        display_name: "deploy".to_owned(),
+        scopes: scopes.iter().map(|scope| i32::from(*scope)).collect(),
+        ..ApiKey::default()
+    }
+}
+
+/// The stable reason of an error.
+#[track_caller]
+pub(super) fn reason<T: std::fmt::Debug>(result: Result<T, Status>) -> String {
+    let status = result.unwrap_err();
+    let info = status.get_details_error_info();
+    info.unwrap_or_else(|| panic!("without ErrorInfo: {status:?}")).reason
+}
+
+/// The field that an error blames, and what it says of it.
+#[track_caller]
+pub(super) fn violation<T: std::fmt::Debug>(result: Result<T, Status>) -> (String, String) {
+    let status = result.unwrap_err();
+    let bad = status.get_details_bad_request();
+    let bad = bad.unwrap_or_else(|| panic!("without BadRequest: {status:?}"));
+    let first = bad.field_violations.first().unwrap();
+    (first.field.clone(), first.description.clone())
+}
