@@ -59,9 +59,7 @@ pub(super) async fn attempt(
         Ok(request) => request,
         Err(status) => return Outcome::Lost(status),
     };
-    let Some(sending) = payload.take() else {
-        return Outcome::Lost(Status::internal("the request's stream was sent before"));
-    };
+    let sending = payload.take().expect("a stream that was sent is not tried again");
     let (response, mut stream) = match flight.stream().send(request, false) {
         Ok(sent) => sent,
         Err(error) => {

@@ -2,6 +2,7 @@
 //!
 //! It holds the call's place on its endpoint until it has ended or is dropped, and observes how it ended.
 
+use super::Owner;
 use super::attempt::status_of;
 use super::flight::Flight;
 use super::flight::code_of;
@@ -14,6 +15,7 @@ use http_body::SizeHint;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Instant;
@@ -29,6 +31,8 @@ pub struct Body {
     source: Source,
     record: Option<Record>,
     deadline: Option<Instant>,
+    /// What keeps the connection going, until the end.
+    owner: Option<Arc<Owner>>,
     /// Only if the response makes its reader wait.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -70,12 +74,17 @@ impl Body {
         Self { record: Some(record), deadline, ..self }
     }
 
+    pub(super) fn owned_by(self, owner: Arc<Owner>) -> Self {
+        Self { owner: Some(owner), ..self }
+    }
+
     /// Lets go of the endpoint and says how the call ended.
     fn end(&mut self, code: Code) {
         if let Source::Stream(stream) = &mut self.source {
             stream.0.finish(code);
         }
         self.source = Source::Empty;
+        self.owner = None;
         if let Some(record) = self.record.take() {
             record.finish(code);
         }

@@ -121,7 +121,10 @@ impl Call<'_> {
     /// Route: the path names the service.
     async fn route(&mut self, parts: Parts, body: tonic::body::Body) -> Result<Response, Status> {
         let Some(service) = grpc_service(parts.uri.path()) else {
-            return Err(Status::unimplemented("the path names no gRPC method"));
+            let message = "the path names no gRPC method";
+            return Err(
+                rpc::Error::new(Code::Unimplemented, ErrorReason::MethodUnknown, message).into()
+            );
         };
         let payload = match self.method.requests {
             Messages::One => Payload::read(body).await?,

@@ -218,6 +218,11 @@ impl tower::Service<http::Request<tonic::body::Body>> for Mesh {
     }
 
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
-        Box::pin(call::call(Arc::clone(&self.shared), request))
+        let (shared, owner) = (Arc::clone(&self.shared), Arc::clone(&self.owner));
+        Box::pin(async move {
+            let response = call::call(shared, request).await?;
+            // Connections live as long as someone reads from them, even if the last clone of the mesh was the client's.
+            Ok(response.map(|body| body.owned_by(owner)))
+        })
     }
 }

@@ -95,6 +95,21 @@ async fn streams_flow_in_both_directions_beyond_the_windows() {
 }
 
 #[tokio::test]
+async fn a_stream_outlives_the_client_that_began_it() {
+    let world = World::new();
+    let _backend = Backend::start(&world, "links-1", Behaviour::Answer).await;
+    let (send, messages) = tokio::sync::mpsc::channel(1);
+    let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
+    let mut answers = chat(&world.mesh("edge"), messages).await.unwrap();
+    for number in 0..3 {
+        send.send(get(&number.to_string())).await.unwrap();
+        assert_eq!(answers.next().await.unwrap().unwrap().name, number.to_string());
+    }
+    drop(send);
+    assert!(answers.next().await.is_none());
+}
+
+#[tokio::test]
 async fn a_stream_that_is_dropped_gives_its_place_back() {
     let world = World::new();
     let _backend = Backend::start(&world, "links-1", Behaviour::Answer).await;

@@ -1,5 +1,7 @@
 //! The mesh as its users see it: registries under one suite, etcd under faults, calls between real servers.
 
+#![expect(clippy::unwrap_used, reason = "what a test's helper can't do fails the test")]
+
 mod access;
 mod backend;
 mod calls;
