@@ -139,7 +139,10 @@ pub(crate) fn push(value: &mut BytesMut, click: &[u8]) {
 
 /// The record around a value made by [`push`].
 pub(crate) fn record(incarnation: Uuid, first: u64, count: u32, value: Bytes) -> Record {
-    assert!(first >= 1 && (1..=CLICKS_MAX).contains(&count), "a record has 1 to {CLICKS_MAX} clicks");
+    assert!(
+        first >= 1 && (1..=CLICKS_MAX).contains(&count),
+        "a record has 1 to {CLICKS_MAX} clicks"
+    );
     Record {
         key: None,
         headers: vec![
@@ -227,7 +230,11 @@ mod tests {
             offset: 0,
             append_time: Timestamp::UNIX_EPOCH,
             key: record.key,
-            headers: record.headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            headers: record
+                .headers
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
             value: record.value,
         }
     }
@@ -283,11 +290,26 @@ mod tests {
             changed.headers[index].1 = Bytes::copy_from_slice(value);
             decode(&changed).unwrap_err()
         };
-        assert!(matches!(with(0, Uuid::nil().as_bytes()), DecodeError::Header { header: "incarnation", .. }));
-        assert!(matches!(with(1, &0_u64.to_be_bytes()), DecodeError::Header { header: "first", .. }));
-        assert!(matches!(with(1, &u64::MAX.to_be_bytes()), DecodeError::Header { header: "first", .. }));
-        assert!(matches!(with(2, &0_u32.to_be_bytes()), DecodeError::Header { header: "count", .. }));
-        assert!(matches!(with(2, &4097_u32.to_be_bytes()), DecodeError::Header { header: "count", .. }));
+        assert!(matches!(
+            with(0, Uuid::nil().as_bytes()),
+            DecodeError::Header { header: "incarnation", .. }
+        ));
+        assert!(matches!(
+            with(1, &0_u64.to_be_bytes()),
+            DecodeError::Header { header: "first", .. }
+        ));
+        assert!(matches!(
+            with(1, &u64::MAX.to_be_bytes()),
+            DecodeError::Header { header: "first", .. }
+        ));
+        assert!(matches!(
+            with(2, &0_u32.to_be_bytes()),
+            DecodeError::Header { header: "count", .. }
+        ));
+        assert!(matches!(
+            with(2, &4097_u32.to_be_bytes()),
+            DecodeError::Header { header: "count", .. }
+        ));
         let Range { first: 7, last: 8, .. } = with(2, &2_u32.to_be_bytes()).range().unwrap() else {
             panic!("a wrong count still tells the numbers")
         };

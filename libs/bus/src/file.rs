@@ -89,7 +89,8 @@ impl FileLog {
             }
         }
         let writer = Writer::start(segment_bytes_max)?;
-        let inner = Inner { writer, folder: folder.to_owned(), topics: Mutex::new(topics), _lock: lock };
+        let inner =
+            Inner { writer, folder: folder.to_owned(), topics: Mutex::new(topics), _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -118,7 +119,12 @@ impl FileLog {
         Ok(u32::try_from(topic.partitions().len()).expect("bounded by PARTITIONS_MAX"))
     }
 
-    pub(crate) async fn produce(&self, topic: &str, partition: u32, record: Record) -> Result<i64, Error> {
+    pub(crate) async fn produce(
+        &self,
+        topic: &str,
+        partition: u32,
+        record: Record,
+    ) -> Result<i64, Error> {
         let partition = self.partition(topic, partition)?;
         if record.key.is_none() && partition.state().retention == Retention::Compact {
             return Err(Error::Refused(format!("{topic} is compacted: a record needs a key")));
@@ -130,7 +136,12 @@ impl FileLog {
         Ok(self.partition(topic, partition)?.offsets())
     }
 
-    pub(crate) fn reader(&self, topic: &str, partition: u32, start: Start) -> Result<Reader, Error> {
+    pub(crate) fn reader(
+        &self,
+        topic: &str,
+        partition: u32,
+        start: Start,
+    ) -> Result<Reader, Error> {
         let partition = self.partition(topic, partition)?;
         let (low, end) = partition.offsets();
         let position = match start {
@@ -138,7 +149,13 @@ impl FileLog {
             Start::Beginning => low,
             Start::End => end,
         };
-        Ok(Reader { log: self.clone(), end: partition.watch_end(), partition, position, cursor: None })
+        Ok(Reader {
+            log: self.clone(),
+            end: partition.watch_end(),
+            partition,
+            position,
+            cursor: None,
+        })
     }
 
     fn partition(&self, topic: &str, partition: u32) -> Result<Arc<Partition>, Error> {
@@ -174,14 +191,20 @@ impl Reader {
         self.partition.offsets()
     }
 
-    pub(crate) async fn next(&mut self, records_max: usize, max_wait: Duration) -> Result<Vec<Stored>, ReadError> {
+    pub(crate) async fn next(
+        &mut self,
+        records_max: usize,
+        max_wait: Duration,
+    ) -> Result<Vec<Stored>, ReadError> {
         let deadline = Instant::now() + max_wait;
         loop {
             // Marked as seen before it is read: what comes after wakes the wait below.
             self.end.borrow_and_update();
-            let (partition, position, cursor) = (Arc::clone(&self.partition), self.position, self.cursor);
+            let (partition, position, cursor) =
+                (Arc::clone(&self.partition), self.position, self.cursor);
             // The disk may be slow; and cancelled here, nothing was moved.
-            let reading = tokio::task::spawn_blocking(move || partition.read(position, cursor, records_max));
+            let reading =
+                tokio::task::spawn_blocking(move || partition.read(position, cursor, records_max));
             let Ok(found) = reading.await else {
                 return Err(ReadError::Unavailable("the runtime is stopping".to_owned()));
             };

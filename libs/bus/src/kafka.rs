@@ -60,11 +60,21 @@ impl Kafka {
         partitions.ok_or_else(|| Error::Refused(format!("there is no topic {topic}")))
     }
 
-    pub(crate) async fn produce(&self, topic: &str, partition: u32, record: &Record) -> Result<i64, Error> {
+    pub(crate) async fn produce(
+        &self,
+        topic: &str,
+        partition: u32,
+        record: &Record,
+    ) -> Result<i64, Error> {
         self.inner.producers.produce(topic, partition, record).await
     }
 
-    pub(crate) async fn reader(&self, topic: &str, partition: u32, start: Start) -> Result<Reader, Error> {
+    pub(crate) async fn reader(
+        &self,
+        topic: &str,
+        partition: u32,
+        start: Start,
+    ) -> Result<Reader, Error> {
         let offset = match start {
             Start::Offset(offset) => offset,
             Start::Beginning => self.offsets(topic, partition).await?.0,
@@ -85,7 +95,8 @@ impl Kafka {
         let producer = self.inner.producers.current();
         let name = topic.to_owned();
         let metadata =
-            blocking(move || producer.client().fetch_metadata(Some(&name), ANSWER_WAIT_MAX)).await?;
+            blocking(move || producer.client().fetch_metadata(Some(&name), ANSWER_WAIT_MAX))
+                .await?;
         let brokers = metadata.brokers().len();
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
             return Ok((brokers, None));
@@ -139,7 +150,8 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn partition_id(partition: u32) -> Result<i32, Error> {
-    i32::try_from(partition).map_err(|_| Error::Refused(format!("there is no partition {partition}")))
+    i32::try_from(partition)
+        .map_err(|_| Error::Refused(format!("there is no partition {partition}")))
 }
 
 /// Whether asking again may help.

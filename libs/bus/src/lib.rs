@@ -120,9 +120,16 @@ impl Bus {
     /// # Errors
     /// [`ReadError::Unavailable`] if the log must be asked for its beginning or end and can't be reached within 10 s. An
     /// offset out of range is reported by the first [`Reader::next`].
-    pub async fn reader(&self, topic: &str, partition: u32, start: Start) -> Result<Reader, ReadError> {
+    pub async fn reader(
+        &self,
+        topic: &str,
+        partition: u32,
+        start: Start,
+    ) -> Result<Reader, ReadError> {
         let adapter = match &self.adapter {
-            Adapter::Kafka(kafka) => ReaderAdapter::Kafka(kafka.reader(topic, partition, start).await?),
+            Adapter::Kafka(kafka) => {
+                ReaderAdapter::Kafka(kafka.reader(topic, partition, start).await?)
+            }
             Adapter::File(log) => ReaderAdapter::File(log.reader(topic, partition, start)?),
         };
         Ok(Reader { adapter, metrics: self.metrics.reading(topic) })
@@ -173,7 +180,11 @@ impl Reader {
     /// # Errors
     /// [`ReadError::OutOfRange`] when the next offset is not in the log, [`ReadError::Damaged`] when it can't be read: for
     /// this reader it stays so. Records before it are returned first.
-    pub async fn next(&mut self, max_records: usize, max_wait: Duration) -> Result<Vec<Stored>, ReadError> {
+    pub async fn next(
+        &mut self,
+        max_records: usize,
+        max_wait: Duration,
+    ) -> Result<Vec<Stored>, ReadError> {
         let records = match &mut self.adapter {
             ReaderAdapter::Kafka(reader) => reader.next(max_records, max_wait).await,
             ReaderAdapter::File(reader) => reader.next(max_records, max_wait).await,

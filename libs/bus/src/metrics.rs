@@ -40,7 +40,9 @@ impl Metrics {
         let metrics = Self {
             produced_records: Family::default(),
             produced_bytes: Family::default(),
-            produce_seconds: Family::new_with_constructor(|| Histogram::new(PRODUCE_SECONDS_BUCKETS)),
+            produce_seconds: Family::new_with_constructor(|| {
+                Histogram::new(PRODUCE_SECONDS_BUCKETS)
+            }),
             read_records: Family::default(),
             read_bytes: Family::default(),
         };

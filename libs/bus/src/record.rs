@@ -23,7 +23,8 @@ pub struct Record {
 impl Record {
     /// What counts towards [`RECORD_BYTES_MAX`].
     pub fn bytes(&self) -> usize {
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let headers: usize =
+            self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.key.as_ref().map_or(0, Bytes::len) + headers + self.value.len()
     }
 }

@@ -10,8 +10,8 @@ mod disk;
 mod frame;
 mod journal;
 mod lanes;
-mod leftover;
 mod ledger;
+mod leftover;
 mod metrics;
 mod scan;
 mod shipper;
@@ -119,7 +119,11 @@ impl Spool {
     ///
     /// # Errors
     /// A folder that is in use by another process or can't be read or written.
-    pub fn open(options: SpoolOptions, now: Timestamp, metrics: &mut Registry) -> anyhow::Result<Self> {
+    pub fn open(
+        options: SpoolOptions,
+        now: Timestamp,
+        metrics: &mut Registry,
+    ) -> anyhow::Result<Self> {
         Self::open_on(Arc::new(LocalDisk), options, now, metrics)
     }
 

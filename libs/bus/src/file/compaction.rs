@@ -72,7 +72,8 @@ fn rewrite(segment: &Segment, last: &HashMap<Bytes, i64>) -> anyhow::Result<Opti
         return Ok(None);
     }
     let temporary = segment.path.with_extension("tmp");
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&temporary)?;
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&temporary)?;
     file.write_all(&kept)?;
     file.sync_all()?;
     std::fs::rename(&temporary, &segment.path)?;
@@ -92,8 +93,9 @@ fn for_each_record(
 ) -> anyhow::Result<()> {
     let mut chunks = Chunks::new(segment, SEGMENT_HEAD_BYTES as u64);
     while let Some((frame, bytes)) = chunks.next_frame()? {
-        let record = read_record(frame, &bytes)
-            .with_context(|| format!("{} has no record at {}", segment.path.display(), frame.offset))?;
+        let record = read_record(frame, &bytes).with_context(|| {
+            format!("{} has no record at {}", segment.path.display(), frame.offset)
+        })?;
         visit(frame.offset, record.key, &bytes);
     }
     // Never rewritten without what lies behind the damage.

@@ -163,21 +163,26 @@ impl Partition {
         let mut records = Vec::new();
         let (mut position, mut cursor, mut bytes) = (position, cursor, 0);
         while records.len() < records_max && bytes < READ_BYTES_MAX {
-            let Some((segment, closed)) = self.state().segment_of(position, cursor.as_ref())? else {
+            let Some((segment, closed)) = self.state().segment_of(position, cursor.as_ref())?
+            else {
                 break;
             };
             // Compaction leaves gaps between segments too.
             position = position.max(segment.base);
-            let same = cursor.filter(|at| at.base == segment.base && at.rewrites == segment.rewrites);
+            let same =
+                cursor.filter(|at| at.base == segment.base && at.rewrites == segment.rewrites);
             let begin = same.map_or(SEGMENT_HEAD_BYTES as u64, |at| at.bytes);
             let mut chunks = Chunks::new(&segment, begin);
             while records.len() < records_max && bytes < READ_BYTES_MAX {
-                let Some((frame, frame_bytes)) = chunks.next_frame().map_err(damaged)? else { break };
+                let Some((frame, frame_bytes)) = chunks.next_frame().map_err(damaged)? else {
+                    break;
+                };
                 if frame.offset < position {
                     continue;
                 }
-                let stored = read_record(frame, &frame_bytes)
-                    .ok_or_else(|| ReadError::Damaged(format!("offset {} has no record", frame.offset)))?;
+                let stored = read_record(frame, &frame_bytes).ok_or_else(|| {
+                    ReadError::Damaged(format!("offset {} has no record", frame.offset))
+                })?;
                 position = frame.offset + 1;
                 bytes += frame.bytes;
                 records.push(stored);
@@ -210,7 +215,11 @@ impl State {
     }
 
     /// The segment to read at `position`, and whether another follows it. None at the end.
-    fn segment_of(&self, position: i64, cursor: Option<&Cursor>) -> Result<Option<(Segment, bool)>, ReadError> {
+    fn segment_of(
+        &self,
+        position: i64,
+        cursor: Option<&Cursor>,
+    ) -> Result<Option<(Segment, bool)>, ReadError> {
         let (low, high) = (self.low(), self.end);
         if position < low || position > high {
             return Err(ReadError::OutOfRange { low, high });
@@ -218,7 +227,8 @@ impl State {
         if position == high {
             return Ok(None);
         }
-        let index = self.segments.partition_point(|segment| segment.base <= position).saturating_sub(1);
+        let index =
+            self.segments.partition_point(|segment| segment.base <= position).saturating_sub(1);
         let segment = &self.segments[index];
         let read_to_end = cursor.is_some_and(|at| {
             at.base == segment.base && at.rewrites == segment.rewrites && at.bytes >= segment.bytes
@@ -231,7 +241,8 @@ impl State {
         }
         if matches!(self.retention, Retention::Delete(_)) {
             let path = segment.path.display();
-            let why = format!("{path} ends before offset {position}, which is not in the next segment");
+            let why =
+                format!("{path} ends before offset {position}, which is not in the next segment");
             return Err(ReadError::Damaged(why));
         }
         Ok(Some((next.clone(), self.segments.len() > index + 2)))

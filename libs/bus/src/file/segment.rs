@@ -143,10 +143,9 @@ impl<'a> Chunks<'a> {
     fn fill(&mut self, bytes: usize) -> anyhow::Result<()> {
         let left = usize::try_from(self.segment.bytes.saturating_sub(self.position))?;
         let mut chunk = vec![0; left.min(bytes)];
-        self.segment
-            .file
-            .read_exact_at(&mut chunk, self.position)
-            .with_context(|| format!("{} can't be read at {}", self.segment.path.display(), self.position))?;
+        self.segment.file.read_exact_at(&mut chunk, self.position).with_context(|| {
+            format!("{} can't be read at {}", self.segment.path.display(), self.position)
+        })?;
         self.chunk = chunk.into();
         Ok(())
     }

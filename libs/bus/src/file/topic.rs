@@ -34,15 +34,21 @@ impl Topic {
         let text = std::fs::read_to_string(&description)?;
         let (count, retention) = parse(&text)
             .with_context(|| format!("{} is not understood: {text:?}", description.display()))?;
-        let name = folder.file_name().and_then(|name| name.to_str()).context("a topic's name is text")?;
-        let mut topic =
-            Self { name: name.to_owned(), folder: folder.to_owned(), retention, partitions: Vec::new() };
+        let name =
+            folder.file_name().and_then(|name| name.to_str()).context("a topic's name is text")?;
+        let mut topic = Self {
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+            retention,
+            partitions: Vec::new(),
+        };
         topic.open_partitions(count)?;
         Ok(Some(topic))
     }
 
     pub(crate) fn create(log: &Path, spec: &TopicSpec) -> anyhow::Result<Self> {
-        let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+        let plain =
+            |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
         anyhow::ensure!(
             !spec.name.is_empty() && spec.name.chars().all(plain),
             "{:?} is no topic's name",
@@ -138,7 +144,9 @@ pub(crate) mod tests {
 
     #[test]
     fn a_description_is_read_as_it_was_written() {
-        for retention in [Retention::Compact, Retention::Delete(Duration::from_millis(3_110_400_000))] {
+        for retention in
+            [Retention::Compact, Retention::Delete(Duration::from_millis(3_110_400_000))]
+        {
             assert_eq!(parse(&describe(24, retention)), Some((24, retention)));
         }
     }

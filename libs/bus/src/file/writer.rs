@@ -67,7 +67,11 @@ impl Writer {
     }
 
     /// The record's offset once it is durable.
-    pub(crate) async fn append(&self, partition: Arc<Partition>, record: Record) -> Result<i64, Error> {
+    pub(crate) async fn append(
+        &self,
+        partition: Arc<Partition>,
+        record: Record,
+    ) -> Result<i64, Error> {
         let (answer, answered) = oneshot::channel();
         let stopped = || Error::Unavailable("the log's thread has stopped".to_owned());
         let appends = self.appends.as_ref().ok_or_else(stopped)?;
@@ -94,7 +98,8 @@ fn append_group(group: Vec<Append>, segment_bytes_max: u64, now: Timestamp) {
         by_partition.entry(Arc::as_ptr(&append.partition)).or_default().push(append);
     }
     for appends in by_partition.into_values() {
-        let partition = Arc::clone(&appends.first().expect("a group is made with its first").partition);
+        let partition =
+            Arc::clone(&appends.first().expect("a group is made with its first").partition);
         match append_to(&partition, &appends, now) {
             Ok(first) => {
                 for (append, offset) in appends.into_iter().zip(first..) {
@@ -130,7 +135,8 @@ fn append_to(partition: &Partition, appends: &[Append], now: Timestamp) -> io::R
         push_frame(next, append_time, &append.record, &mut frames);
         next += 1;
     }
-    let written = segment.file.write_all_at(&frames, segment.bytes).and_then(|()| segment.file.sync_data());
+    let written =
+        segment.file.write_all_at(&frames, segment.bytes).and_then(|()| segment.file.sync_data());
     if let Err(error) = written {
         // What was written lies behind the end that everyone knows of. The next group overwrites it, and if the process
         // ends before that, whole frames of it may come back: a record that was not acknowledged may be in the log.
@@ -143,7 +149,8 @@ fn append_to(partition: &Partition, appends: &[Append], now: Timestamp) -> io::R
 
 /// Begins a new segment when the last is long enough, and then forgets what may be forgotten.
 fn keep_house(partition: &Partition, segment_bytes_max: u64, now: Timestamp) -> anyhow::Result<()> {
-    let long = partition.state().segments.last().is_some_and(|last| last.bytes >= segment_bytes_max);
+    let long =
+        partition.state().segments.last().is_some_and(|last| last.bytes >= segment_bytes_max);
     if !long {
         return Ok(());
     }

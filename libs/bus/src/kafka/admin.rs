@@ -22,11 +22,14 @@ use crate::topics::TopicSpec;
 
 type Admin = AdminClient<Context>;
 
-pub(crate) async fn ensure_topic(kafka: &Kafka, config: &Config, spec: &TopicSpec) -> Result<(), Error> {
+pub(crate) async fn ensure_topic(
+    kafka: &Kafka,
+    config: &Config,
+    spec: &TopicSpec,
+) -> Result<(), Error> {
     let (brokers, partitions) = kafka.describe(spec.name).await?;
     let client = config.client().map_err(|error| Error::Refused(format!("{error:#}")))?;
-    let admin: Admin =
-        client.create_with_context(Context).map_err(|error| classified(&error))?;
+    let admin: Admin = client.create_with_context(Context).map_err(|error| classified(&error))?;
     let replication = config.replication(brokers);
     let settings = settings(spec, replication);
     let result = match partitions {
@@ -73,7 +76,9 @@ async fn create(
         // Another process was faster.
         Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
         Some(Err((_, code))) => Err(classified(&KafkaError::AdminOp(code))),
-        None => Err(Error::Unavailable("the broker did not say whether it made the topic".to_owned())),
+        None => {
+            Err(Error::Unavailable("the broker did not say whether it made the topic".to_owned()))
+        }
     }
 }
 
@@ -85,8 +90,10 @@ async fn adjust(
 ) -> Result<(), Error> {
     if partitions < spec.partitions {
         let more = NewPartitions::new(spec.name, spec.partitions as usize);
-        let results =
-            admin.create_partitions([&more], &options()).await.map_err(|error| classified(&error))?;
+        let results = admin
+            .create_partitions([&more], &options())
+            .await
+            .map_err(|error| classified(&error))?;
         if let Some(Err((_, code))) = results.into_iter().next()
             && !matches!(code, RDKafkaErrorCode::InvalidPartitions)
         {
@@ -97,7 +104,9 @@ async fn adjust(
     let described =
         admin.describe_configs([&topic], &options()).await.map_err(|error| classified(&error))?;
     let Some(Ok(described)) = described.into_iter().next() else {
-        return Err(Error::Unavailable("the broker did not say how the topic is set up".to_owned()));
+        return Err(Error::Unavailable(
+            "the broker did not say how the topic is set up".to_owned(),
+        ));
     };
     let differs = |(name, value): &(&str, String)| {
         described.get(name).is_none_or(|entry| entry.value.as_deref() != Some(value.as_str()))
@@ -122,7 +131,9 @@ async fn adjust(
     match results.into_iter().next() {
         Some(Ok(_)) => Ok(()),
         Some(Err((_, code))) => Err(classified(&KafkaError::AdminOp(code))),
-        None => Err(Error::Unavailable("the broker did not say whether it changed the topic".to_owned())),
+        None => Err(Error::Unavailable(
+            "the broker did not say whether it changed the topic".to_owned(),
+        )),
     }
 }
 

@@ -40,7 +40,8 @@ impl Config {
         );
         let (brokers, query) = rest.split_once('?').unwrap_or((rest, ""));
         for broker in brokers.split(',') {
-            let port = broker.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+            let port =
+                broker.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
             anyhow::ensure!(
                 port.is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0)),
                 "Kafka broker {broker:?} is not host:port"
@@ -75,7 +76,7 @@ impl Config {
     /// How many replicas a topic gets that is made in a cluster of so many brokers.
     pub(crate) fn replication(&self, brokers: usize) -> i32 {
         let brokers = i32::try_from(brokers).unwrap_or(i32::MAX).max(1);
-        self.replication.unwrap_or(REPLICATION_DEFAULT.min(brokers))
+        self.replication.unwrap_or_else(|| REPLICATION_DEFAULT.min(brokers))
     }
 
     /// Never times out by itself: what it was given it goes on sending, in order, until it is acknowledged.

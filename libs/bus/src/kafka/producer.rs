@@ -48,7 +48,12 @@ impl Producers {
     }
 
     /// The offset of the record once all in-sync replicas have it.
-    pub(crate) async fn produce(&self, topic: &str, partition: u32, record: &Record) -> Result<i64, Error> {
+    pub(crate) async fn produce(
+        &self,
+        topic: &str,
+        partition: u32,
+        record: &Record,
+    ) -> Result<i64, Error> {
         let id = partition_id(partition)?;
         let producer = self.current();
         let key = record.key.as_deref();

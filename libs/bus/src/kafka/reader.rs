@@ -99,7 +99,8 @@ impl Consumers {
     fn take(&self, topic: &str, partition: i32) -> Result<Arc<Consumer>, KafkaError> {
         let mut by_topic = lock(&self.shared);
         let of_topic = by_topic.entry(topic.to_owned()).or_default();
-        if let Some(shared) = of_topic.iter_mut().find(|shared| !shared.given.contains(&partition)) {
+        if let Some(shared) = of_topic.iter_mut().find(|shared| !shared.given.contains(&partition))
+        {
             shared.given.insert(partition);
             shared.readers += 1;
             return Ok(Arc::clone(&shared.consumer));
@@ -111,7 +112,13 @@ impl Consumers {
     }
 
     /// Blocks for as long as the client's own threads take.
-    fn assign(&self, topic: &str, partition: i32, offset: i64, ready: Arc<Notify>) -> Result<Closing, KafkaError> {
+    fn assign(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        ready: Arc<Notify>,
+    ) -> Result<Closing, KafkaError> {
         let consumer = self.take(topic, partition)?;
         let assigned = (|| {
             // Split before it is assigned: nothing then ever reaches the consumer's common queue.
@@ -220,7 +227,12 @@ impl std::fmt::Debug for Reader {
 }
 
 impl Reader {
-    pub(crate) async fn open(kafka: Kafka, topic: &str, partition: u32, offset: i64) -> Result<Self, Error> {
+    pub(crate) async fn open(
+        kafka: Kafka,
+        topic: &str,
+        partition: u32,
+        offset: i64,
+    ) -> Result<Self, Error> {
         let (name, id) = (topic.to_owned(), partition_id(partition)?);
         let ready = Arc::new(Notify::new());
         let (consumers, notify) = (Arc::clone(&kafka.inner.consumers), Arc::clone(&ready));
@@ -237,7 +249,11 @@ impl Reader {
         self.kafka.offsets(&self.opened().topic, self.partition).await
     }
 
-    pub(crate) async fn next(&mut self, records_max: usize, max_wait: Duration) -> Result<Vec<Stored>, ReadError> {
+    pub(crate) async fn next(
+        &mut self,
+        records_max: usize,
+        max_wait: Duration,
+    ) -> Result<Vec<Stored>, ReadError> {
         let deadline = Instant::now() + max_wait;
         loop {
             if let Some(failed) = self.failed.clone() {

@@ -81,7 +81,11 @@ impl Commit {
     }
 
     /// Returns once the click is written, or lost (and counted).
-    pub(crate) async fn append(self: &Arc<Self>, partition: u32, click: &[u8]) -> Result<(), AppendError> {
+    pub(crate) async fn append(
+        self: &Arc<Self>,
+        partition: u32,
+        click: &[u8],
+    ) -> Result<(), AppendError> {
         let answer = {
             let mut state = lock(&self.state);
             if state.queue.clicks.len() >= WAITING_MAX {

@@ -137,7 +137,11 @@ impl Journal {
                     error = Some(AppendError::Full);
                     break;
                 }
-                Err(failed @ (AppendError::Failed(_) | AppendError::Behind | AppendError::Refused(_))) => {
+                Err(
+                    failed @ (AppendError::Failed(_)
+                    | AppendError::Behind
+                    | AppendError::Refused(_)),
+                ) => {
                     error = Some(failed);
                 }
             }
@@ -283,7 +287,9 @@ impl Journal {
                 tracing::warn!(path = %path.display(), %error, "segment without a head can't be removed");
             }
             return Err(match done {
-                Ok(short) => AppendError::Failed(format!("the disk took {short} bytes of a segment's head")),
+                Ok(short) => {
+                    AppendError::Failed(format!("the disk took {short} bytes of a segment's head"))
+                }
                 Err(error) => failed(error),
             });
         }

@@ -122,7 +122,10 @@ impl Lanes {
     pub(crate) fn add(&mut self, segment: &Segment, frame: &Frame<'_>) {
         let generation = self.generations.back_mut().expect("a segment was begun");
         let tracked = self.segments.back_mut().expect("a segment was begun");
-        debug_assert_eq!((generation.incarnation, tracked.sequence), (segment.incarnation, segment.sequence));
+        debug_assert_eq!(
+            (generation.incarnation, tracked.sequence),
+            (segment.incarnation, segment.sequence)
+        );
         let index = frame.partition as usize;
         if generation.lanes.len() <= index {
             generation.lanes.resize_with(index + 1, Lane::default);
@@ -144,7 +147,8 @@ impl Lanes {
 
     /// The segment was read to its end.
     pub(crate) fn end(&mut self, sequence: u64) {
-        if let Some(tracked) = self.segments.iter_mut().find(|tracked| tracked.sequence == sequence) {
+        if let Some(tracked) = self.segments.iter_mut().find(|tracked| tracked.sequence == sequence)
+        {
             tracked.ended = true;
         }
         self.collect_done();

@@ -40,8 +40,16 @@ impl Metrics {
             "Clicks that were answered and will never be counted",
             metrics.lost.clone(),
         );
-        registry.register("spool_shipped_clicks", "Clicks acknowledged by the log", metrics.shipped.clone());
-        registry.register("spool_shipped_records", "Records acknowledged by the log", metrics.records.clone());
+        registry.register(
+            "spool_shipped_clicks",
+            "Clicks acknowledged by the log",
+            metrics.shipped.clone(),
+        );
+        registry.register(
+            "spool_shipped_records",
+            "Records acknowledged by the log",
+            metrics.records.clone(),
+        );
         registry.register_with_unit(
             "spool_sync",
             "Time to make what was written durable",

@@ -242,7 +242,12 @@ async fn send_until_acknowledged(bus: Bus, topic: &'static str, shipment: Shipme
                 RETRY_AFTER
             }
             Err(Error::Refused(why)) => {
-                tracing::error!(topic, partition = shipment.partition, why, "clicks were refused, they are sent again");
+                tracing::error!(
+                    topic,
+                    partition = shipment.partition,
+                    why,
+                    "clicks were refused, they are sent again"
+                );
                 REFUSED_RETRY_AFTER
             }
         };
