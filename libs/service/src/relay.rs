@@ -4,8 +4,7 @@
 //! batch has an order to keep, all of it may be on its way at once, and batches follow each other.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bus::{Bus, Record, TopicSpec};
@@ -15,19 +14,33 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 const IN_FLIGHT_MAX: usize = 256;
 /// A compacted topic of whole values has one partition: everyone follows all of it.
 const PARTITION: u32 = 0;
+/// The wait before the topic is asked for again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Publishes on one compacted topic. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Announcer {
     bus: Bus,
     topic: TopicSpec,
-    topic_is_there: Arc<AtomicBool>,
 }
 
 impl Announcer {
     /// Will publish on `topic`; asks nothing of the bus yet.
     pub fn new(bus: Bus, topic: TopicSpec) -> Announcer {
-        Announcer { bus, topic, topic_is_there: Arc::default() }
+        Announcer { bus, topic }
+    }
+
+    /// Makes the topic if it is not there, however long the bus is away.
+    pub async fn make_topic(&self) {
+        let mut said = false;
+        while let Err(error) = self.bus.ensure_topic(&self.topic).await {
+            // Once an outage: it is tried again twice a second.
+            if !said {
+                tracing::warn!(topic = self.topic.name, error = %error, "topic is not there yet");
+            }
+            said = true;
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
     }
 
     /// Publishes keys with their values, given from the oldest to the newest, and returns once the bus has acknowledged them.
@@ -40,10 +53,6 @@ impl Announcer {
         changes: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
     ) -> anyhow::Result<()> {
         let name = self.topic.name;
-        if !self.topic_is_there.load(Ordering::Relaxed) {
-            self.bus.ensure_topic(&self.topic).await.with_context(|| format!("topic {name}"))?;
-            self.topic_is_there.store(true, Ordering::Relaxed);
-        }
         let sends = newest(changes).into_iter().map(|(key, value)| {
             let record = Record { key: Some(key.into()), headers: Vec::new(), value: value.into() };
             self.bus.produce(name, PARTITION, record)

@@ -39,13 +39,14 @@ impl ConfigError {
     }
 
     fn below(section: &str, error: &config::ConfigError) -> ConfigError {
-        let (path, why) = match error {
-            config::ConfigError::At { error, key, .. } => (key.as_deref(), error.to_string()),
-            config::ConfigError::Type { unexpected, expected, key, .. } => {
-                (key.as_deref(), format!("is {unexpected}, expected {expected}"))
-            }
-            config::ConfigError::NotFound(key) => (Some(key.as_str()), MISSING.to_owned()),
-            other => (None, other.to_string()),
+        let (path, why) = if let config::ConfigError::At { error, key, .. } = error {
+            (key.as_deref(), error.to_string())
+        } else if let config::ConfigError::Type { unexpected, expected, key, .. } = error {
+            (key.as_deref(), format!("is {unexpected}, expected {expected}"))
+        } else if let config::ConfigError::NotFound(key) = error {
+            (Some(key.as_str()), MISSING.to_owned())
+        } else {
+            (None, error.to_string())
         };
         let mut key = section.to_owned();
         // Serde names a field that it does not know, or misses, only in its text: it belongs to the key.

@@ -123,13 +123,13 @@ mod tests {
         assert_eq!(failures.first(), None);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_task_that_does_not_stop_is_aborted_at_its_deadline() {
         let task =
-            Task::new("deaf", |_| std::future::pending()).stop_within(Duration::from_secs(3));
+            Task::new("deaf", |_| std::future::pending()).stop_within(Duration::from_millis(30));
         let running = Running::start("links", task, Failures::default());
         let begun = tokio::time::Instant::now();
         running.stop().await;
-        assert_eq!(begun.elapsed(), Duration::from_secs(3));
+        assert!(begun.elapsed() >= Duration::from_millis(30));
     }
 }

@@ -108,7 +108,8 @@ async fn answer(command: Command, mut client: AggregatorServiceClient<Mesh>) -> 
                 let letters: Vec<_> = letters.iter().map(letter_json).collect();
                 return print::json(&json!({ "deadLetters": letters }));
             }
-            let heading = ["PARTITION", "INCARNATION", "NUMBER", "REASON", "WRITTEN", "DONE", "DETAIL"];
+            let heading =
+                ["PARTITION", "INCARNATION", "NUMBER", "REASON", "WRITTEN", "DONE", "DETAIL"];
             let rows: Vec<_> = letters.iter().map(letter_row).collect();
             print::table(&heading, &rows)
         }

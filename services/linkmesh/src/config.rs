@@ -144,8 +144,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("linkmesh.toml");
         std::fs::write(&file, toml).unwrap();
-        let environment = environment.iter().map(|(name, value)| (String::from(*name), String::from(*value)));
-        Configuration::from_settings(Settings::load(Some(&file), environment)?, &[ServiceName::Links])
+        let environment =
+            environment.iter().map(|(name, value)| (String::from(*name), String::from(*value)));
+        Configuration::from_settings(
+            Settings::load(Some(&file), environment)?,
+            &[ServiceName::Links],
+        )
     }
 
     const LINKS: &str = "[links.postgres]\nprimary = 'postgres://localhost/links'\n";
@@ -164,11 +168,15 @@ mod tests {
             ("[links]\nlisten = 'nowhere'\n", "links.listen"),
             ("[links.postgres]\nprimari = 'x'\n", "links.postgres.primari"),
             ("[links]\n", "links.postgres"),
-            ("[links.postgres]\nprimary = 'x'\nconnections_max = 'many'\n", "links.postgres.connections_max"),
+            (
+                "[links.postgres]\nprimary = 'x'\nconnections_max = 'many'\n",
+                "links.postgres.connections_max",
+            ),
             ("[analytics]\nnonsense = 1\n", "analytics.nonsense"),
         ];
         for (toml, key) in refused {
-            let toml = if toml.contains("[links") { toml.to_owned() } else { format!("{toml}{LINKS}") };
+            let toml =
+                if toml.contains("[links") { toml.to_owned() } else { format!("{toml}{LINKS}") };
             let error = load(&toml, &[]).expect_err(&toml);
             assert_eq!(error.key, key, "{toml}: {error}");
         }
@@ -202,7 +210,8 @@ mod tests {
 
     #[test]
     fn a_service_that_is_not_run_needs_no_database() {
-        let configuration = load(&format!("[identity]\nlisten = '0.0.0.0:4000'\n{LINKS}"), &[]).unwrap();
+        let configuration =
+            load(&format!("[identity]\nlisten = '0.0.0.0:4000'\n{LINKS}"), &[]).unwrap();
         assert!(configuration.identity.is_none());
         assert!(configuration.links.is_some());
     }

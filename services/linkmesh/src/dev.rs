@@ -162,8 +162,7 @@ impl Site {
 async fn seeded(site: &Site, ports: &Ports) -> anyhow::Result<Seed> {
     let identity = LocalAuthority::open_or_create(&site.authority())?.issue(seed::OPERATOR)?;
     let address = format!("127.0.0.1:{}", ports.identity);
-    let services =
-        [workspaces_service_server::SERVICE_NAME, api_keys_service_server::SERVICE_NAME];
+    let services = [workspaces_service_server::SERVICE_NAME, api_keys_service_server::SERVICE_NAME];
     let mesh = Mesh::to_one(identity, identity::NAME, &address, &services)?;
     let seed = seeded_through(&mesh, site).await;
     mesh.close().await;

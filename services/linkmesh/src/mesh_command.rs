@@ -60,10 +60,12 @@ fn row(endpoint: &Endpoint, now: Timestamp) -> Vec<String> {
         endpoint.address.clone(),
         endpoint.zone.clone(),
         endpoint.version.clone(),
-        registered(endpoint).map_or_else(|| "-".to_owned(), |time| age(now.as_second() - time.as_second())),
+        registered(endpoint)
+            .map_or_else(|| "-".to_owned(), |time| age(now.as_second() - time.as_second())),
         state(endpoint).to_owned(),
         endpoint.pending.to_string(),
-        latency.map_or_else(|| "-".to_owned(), |latency| format!("{:.1} ms", seconds(latency) * 1e3)),
+        latency
+            .map_or_else(|| "-".to_owned(), |latency| format!("{:.1} ms", seconds(latency) * 1e3)),
     ]
 }
 

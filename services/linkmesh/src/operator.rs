@@ -19,6 +19,7 @@ use proto::mesh::v1::ListEndpointsRequest;
 use proto::mesh::v1::ListEndpointsResponse;
 use proto::mesh::v1::mesh_service_client::MeshServiceClient;
 use proto::mesh::v1::mesh_service_server;
+use tonic::Code;
 use tonic::Request;
 use tonic::Status;
 
@@ -95,9 +96,12 @@ impl Operator {
             .context("whose certificates are to be trusted? Name the folder with --authority")?;
         if !authority.exists() {
             let folder = authority.display();
-            bail!("there is no certificate authority in {folder}: name its folder with --authority");
+            bail!(
+                "there is no certificate authority in {folder}: name its folder with --authority"
+            );
         }
-        let identity = LocalAuthority::open_or_create(&authority)?.issue(mesh::identity::OPERATOR)?;
+        let identity =
+            LocalAuthority::open_or_create(&authority)?.issue(mesh::identity::OPERATOR)?;
         Ok(Operator { identity, processes })
     }
 
@@ -156,14 +160,13 @@ fn within<T>(message: T, wait_max: Duration) -> Request<T> {
 /// A refusal in words for an operator. The service has said what is wrong; here it is said what was tried.
 pub(crate) fn refused(doing: &str) -> impl Fn(Status) -> anyhow::Error {
     move |status| {
-        let hint = match status.code() {
-            tonic::Code::Unavailable | tonic::Code::DeadlineExceeded => {
-                "; see `linkmesh mesh endpoints` for who is there, and try again"
-            }
-            tonic::Code::PermissionDenied | tonic::Code::Unauthenticated => {
-                "; is --authority the one that the processes use?"
-            }
-            _ => "",
+        let code = status.code();
+        let hint = if matches!(code, Code::Unavailable | Code::DeadlineExceeded) {
+            "; see `linkmesh mesh endpoints` for who is there, and try again"
+        } else if matches!(code, Code::PermissionDenied | Code::Unauthenticated) {
+            "; is --authority the one that the processes use?"
+        } else {
+            ""
         };
         anyhow::anyhow!("{doing}: {}{hint}", status.message())
     }

@@ -53,10 +53,8 @@ pub(crate) async fn workspace(
     request_id: Uuid,
 ) -> anyhow::Result<Workspace> {
     let workspace = Workspace { display_name: display_name.to_owned(), ..Workspace::default() };
-    let request = CreateWorkspaceRequest {
-        workspace: Some(workspace),
-        request_id: request_id.to_string(),
-    };
+    let request =
+        CreateWorkspaceRequest { workspace: Some(workspace), request_id: request_id.to_string() };
     let answer = WorkspacesServiceClient::new(mesh)
         .create_workspace(operator::call(request))
         .await
@@ -75,7 +73,10 @@ pub(crate) struct NewApiKey<'a> {
 }
 
 /// Creates an API key; its secret is in the answer, and nowhere else.
-pub(crate) async fn api_key(mesh: Mesh, key: NewApiKey<'_>) -> anyhow::Result<CreateApiKeyResponse> {
+pub(crate) async fn api_key(
+    mesh: Mesh,
+    key: NewApiKey<'_>,
+) -> anyhow::Result<CreateApiKeyResponse> {
     let workspace = rpc::name::workspace("workspace", key.workspace)
         .map_err(|error| anyhow::anyhow!("the workspace {:?}: {}", key.workspace, error.message))?;
     let api_key = ApiKey {
@@ -89,11 +90,8 @@ pub(crate) async fn api_key(mesh: Mesh, key: NewApiKey<'_>) -> anyhow::Result<Cr
         api_key: Some(api_key),
         request_id: Uuid::new_v4().to_string(),
     });
-    let principal = Principal {
-        workspace,
-        api_key: ApiKeyId::NIL,
-        scopes: Principal::ALL_SCOPES.to_vec(),
-    };
+    let principal =
+        Principal { workspace, api_key: ApiKeyId::NIL, scopes: Principal::ALL_SCOPES.to_vec() };
     principal.attach(request.metadata_mut());
     let answer = ApiKeysServiceClient::new(mesh)
         .create_api_key(request)

@@ -53,7 +53,9 @@ pub(crate) fn host(configuration: &mut Configuration, services: &[ServiceName]) 
         host = match service {
             ServiceName::Identity => {
                 let section = configuration.identity.take().expect("identity was wanted");
-                host.add(identity::NAME, section.listen, |cx| identity::assemble(section.config, cx))
+                host.add(identity::NAME, section.listen, |cx| {
+                    identity::assemble(section.config, cx)
+                })
             }
             ServiceName::Links => {
                 let section = configuration.links.take().expect("links was wanted");

@@ -69,7 +69,8 @@ impl DevEnvironment<'_> {
             ("PORT_LINKS", ports.links.to_string()),
             ("PORT_ANALYTICS", ports.analytics.to_string()),
         ];
-        let lines = values.map(|(name, value)| format!("export LINKMESH_{name}={}\n", quoted(&value)));
+        let lines =
+            values.map(|(name, value)| format!("export LINKMESH_{name}={}\n", quoted(&value)));
         format!("# Written by `linkmesh dev`; to be sourced.\n{}", lines.concat())
     }
 }
@@ -99,7 +100,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("dev.env");
         let path = "/home/o'brien/$HOME `x`";
-        fs::write(&file, format!("# words\nexport A={}\nB=1\nexport C=''\n", quoted(path))).unwrap();
+        fs::write(&file, format!("# words\nexport A={}\nB=1\nexport C=''\n", quoted(path)))
+            .unwrap();
         let values = [("A".to_owned(), path.to_owned()), ("C".to_owned(), String::new())];
         assert_eq!(read(&file).unwrap(), values.into());
         assert_eq!(read(&folder.path().join("missing")), None);

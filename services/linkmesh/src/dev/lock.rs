@@ -20,7 +20,8 @@ pub(super) struct Lock {
 impl Lock {
     /// Takes the lock on `folder`, kept in `file`.
     pub(super) fn take(file: &Path, folder: &Path) -> anyhow::Result<Lock> {
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file);
+        let opened =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file);
         let mut lock = opened.with_context(|| format!("opening {}", file.display()))?;
         match lock.try_lock() {
             Ok(()) => {}

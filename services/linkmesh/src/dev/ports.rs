@@ -37,7 +37,8 @@ impl Ports {
         let kept: Option<Ports> =
             fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let kept_port = |of: fn(&Ports) -> u16| {
-            let port = kept.as_ref().map(of).filter(|port| is_free(Ipv4Addr::LOCALHOST.into(), *port));
+            let port =
+                kept.as_ref().map(of).filter(|port| is_free(Ipv4Addr::LOCALHOST.into(), *port));
             port.map_or_else(stack::port::free, Ok)
         };
         let ports = Ports {
