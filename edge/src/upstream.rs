@@ -79,6 +79,8 @@ pub(crate) fn deadline(
     }
     if let Some(text) = headers.get(&SERVER_TIMEOUT) {
         let seconds: Option<f64> = text.to_str().ok().and_then(|text| text.parse().ok());
+        // NaN is less than nothing: `min` would make the longest timeout of it.
+        let seconds = seconds.filter(|seconds| !seconds.is_nan());
         let timeout = seconds
             .and_then(|seconds| {
                 Duration::try_from_secs_f64(seconds.min(STREAM_MAX.as_secs_f64())).ok()

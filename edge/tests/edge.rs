@@ -1,0 +1,14 @@
+//! The edge over real connections: before it real HTTP clients, behind it small services in the mesh that a test controls.
+//! The bus and the spool are the real ones.
+
+mod edge {
+    mod api;
+    mod browsers;
+    mod clients;
+    mod doubles;
+    mod keys;
+    mod limits;
+    mod redirects;
+    mod streams;
+    mod world;
+}

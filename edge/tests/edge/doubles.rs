@@ -1,0 +1,249 @@
+//! Services behind the edge that say what a test tells them to say, and remember what they were asked.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+
+use futures_util::Stream;
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+use proto::analytics::v1 as analytics;
+use proto::identity::v1 as identity;
+use proto::links::v1 as links;
+use rpc::Principal;
+use tokio::sync::Semaphore;
+use tonic::Request;
+use tonic::Response;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+/// All that the doubles know and have seen.
+#[derive(Default)]
+pub(super) struct State {
+    /// What (domain, slug) leads to, and its version.
+    pub(super) routes: HashMap<(String, String), (Option<links::Route>, i64)>,
+    /// Link domains, and whether they tell slugs apart by case.
+    pub(super) domains: HashMap<String, bool>,
+    /// Valid keys and their versions.
+    pub(super) keys: HashMap<String, (Principal, i64)>,
+    /// While set, the resolver and `identity` can't answer.
+    pub(super) is_away: bool,
+    /// How old the resolver's reads claim to be.
+    pub(super) read_age_seconds: i64,
+    pub(super) resolves: usize,
+    pub(super) authentications: usize,
+    /// What came with the latest call of a public method.
+    pub(super) calls: Vec<(MetadataMap, Option<Principal>)>,
+    /// What a watch says before it ends, or fails.
+    pub(super) clicks: Vec<Result<analytics::WatchClicksResponse, Status>>,
+}
+
+/// The doubles, under every service's name.
+#[derive(Clone)]
+pub(super) struct Doubles {
+    pub(super) state: Arc<Mutex<State>>,
+    /// Each call of `GetLink` takes one of these; none are left while a test holds them.
+    pub(super) gate: Arc<Semaphore>,
+    /// As for `GetLink`, after an answer of the resolver was made up and before it is given.
+    pub(super) resolve_gate: Arc<Semaphore>,
+}
+
+impl Doubles {
+    pub(super) fn new() -> Self {
+        Self {
+            state: Arc::default(),
+            gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            resolve_gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics with it")
+    }
+
+    fn called<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let principal = request.extensions().get::<Principal>().cloned();
+        self.state().calls.push((request.metadata().clone(), principal));
+        Principal::of(request).map(|_| ()).map_err(Status::from)
+    }
+
+    fn answer_or_away(&self) -> Result<(), Status> {
+        if self.state().is_away {
+            return Err(Status::internal("told to fail"));
+        }
+        Ok(())
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+#[tonic::async_trait]
+impl links::resolver_service_server::ResolverService for Doubles {
+    async fn resolve(
+        &self,
+        request: Request<links::ResolveRequest>,
+    ) -> Result<Response<links::ResolveResponse>, Status> {
+        let request = request.into_inner();
+        let answer = {
+            let mut state = self.state();
+            state.resolves += 1;
+            let case_sensitive = state.domains.get(&request.domain).copied();
+            let slug = match case_sensitive {
+                Some(true) => request.slug,
+                Some(false) | None => request.slug.to_lowercase(),
+            };
+            let found = state.routes.get(&(request.domain, slug.clone())).cloned();
+            let (route, version) = found.unwrap_or((None, 0));
+            let age = jiff::SignedDuration::from_secs(state.read_age_seconds);
+            links::ResolveResponse {
+                route,
+                version,
+                read_time: Some(rpc::time::to_proto(now() - age)),
+                normalized_slug: slug,
+                domain_known: case_sensitive.is_some(),
+                case_sensitive: case_sensitive.unwrap_or_default(),
+            }
+        };
+        self.resolve_gate.acquire().await.expect("open").forget();
+        self.answer_or_away()?;
+        Ok(Response::new(answer))
+    }
+}
+
+#[tonic::async_trait]
+impl identity::authentication_service_server::AuthenticationService for Doubles {
+    async fn authenticate(
+        &self,
+        request: Request<identity::AuthenticateRequest>,
+    ) -> Result<Response<identity::AuthenticateResponse>, Status> {
+        self.state().authentications += 1;
+        self.answer_or_away()?;
+        let found = self.state().keys.get(&request.into_inner().api_key).cloned();
+        let (principal, version) = match found {
+            Some((principal, version)) => (Some(principal), version),
+            None => (None, 0),
+        };
+        Ok(Response::new(identity::AuthenticateResponse {
+            principal: principal.map(|principal| proto::common::v1::Principal {
+                workspace_id: principal.workspace.as_bytes().to_vec(),
+                api_key_id: principal.api_key.as_bytes().to_vec(),
+                scopes: principal.scopes.iter().map(|scope| i32::from(*scope)).collect(),
+            }),
+            expire_time: None,
+            read_time: Some(rpc::time::to_proto(now())),
+            version,
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl links::links_service_server::LinksService for Doubles {
+    async fn get_link(
+        &self,
+        request: Request<links::GetLinkRequest>,
+    ) -> Result<Response<links::GetLinkResponse>, Status> {
+        self.called(&request)?;
+        self.gate.acquire().await.expect("open").forget();
+        let name = request.into_inner().name;
+        if name.ends_with("missing") {
+            return Err(rpc::Error::not_found(name).into());
+        }
+        let link = links::Link { name, ..links::Link::default() };
+        Ok(Response::new(links::GetLinkResponse { link: Some(link) }))
+    }
+
+    async fn create_link(
+        &self,
+        request: Request<links::CreateLinkRequest>,
+    ) -> Result<Response<links::CreateLinkResponse>, Status> {
+        self.called(&request)?;
+        Ok(Response::new(links::CreateLinkResponse { link: request.into_inner().link }))
+    }
+
+    async fn batch_create_links(
+        &self,
+        _: Request<links::BatchCreateLinksRequest>,
+    ) -> Result<Response<links::BatchCreateLinksResponse>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn list_links(
+        &self,
+        _: Request<links::ListLinksRequest>,
+    ) -> Result<Response<links::ListLinksResponse>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn update_link(
+        &self,
+        _: Request<links::UpdateLinkRequest>,
+    ) -> Result<Response<links::UpdateLinkResponse>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn delete_link(
+        &self,
+        _: Request<links::DeleteLinkRequest>,
+    ) -> Result<Response<links::DeleteLinkResponse>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+}
+
+type Clicks = Pin<Box<dyn Stream<Item = Result<analytics::WatchClicksResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl analytics::analytics_service_server::AnalyticsService for Doubles {
+    async fn count_clicks(
+        &self,
+        _: Request<analytics::CountClicksRequest>,
+    ) -> Result<Response<analytics::CountClicksResponse>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn list_click_intervals(
+        &self,
+        _: Request<analytics::ListClickIntervalsRequest>,
+    ) -> Result<Response<analytics::ListClickIntervalsResponse>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn break_down_clicks(
+        &self,
+        _: Request<analytics::BreakDownClicksRequest>,
+    ) -> Result<Response<analytics::BreakDownClicksResponse>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    type WatchClicksStream = Clicks;
+
+    async fn watch_clicks(
+        &self,
+        request: Request<analytics::WatchClicksRequest>,
+    ) -> Result<Response<Clicks>, Status> {
+        self.called(&request)?;
+        let token = request.into_inner().resume_token;
+        let resumed = analytics::WatchClicksResponse { click: None, resume_token: token };
+        let clicks = std::mem::take(&mut self.state().clicks);
+        // What it was asked to resume from comes first, if it was asked.
+        let first = (!resumed.resume_token.is_empty()).then_some(Ok(resumed));
+        let all = futures_util::stream::iter(first.into_iter().chain(clicks));
+        Ok(Response::new(all.boxed()))
+    }
+}
+
+#[tonic::async_trait]
+impl analytics::salts_service_server::SaltsService for Doubles {
+    async fn get_salts(
+        &self,
+        _: Request<analytics::GetSaltsRequest>,
+    ) -> Result<Response<analytics::GetSaltsResponse>, Status> {
+        let today = i32::try_from(now().as_second() / 86_400).expect("before the year 5,000,000");
+        let salts = [today - 1, today, today + 1];
+        let salts = salts.map(|day| analytics::Salt { day, key: vec![7; 16] });
+        Ok(Response::new(analytics::GetSaltsResponse { salts: salts.into() }))
+    }
+}

@@ -1,0 +1,229 @@
+//! Short links: where they lead, what they say when they do not, and what is kept of a click.
+
+use jiff::Timestamp;
+use proto::events::v1::ClickMethod;
+use proto::links::v1::Route;
+use proto::links::v1::UtmParameters;
+use tokio::sync::Semaphore;
+
+use super::clients::Connection;
+use super::clients::request;
+use super::world::World;
+use super::world::route;
+
+#[tokio::test]
+async fn a_click_is_redirected_and_on_the_bus_with_all_that_is_kept_of_it() {
+    let world = World::with(|config| config.trusted_proxies = vec!["127.0.0.0/8".to_owned()]).await;
+    let target = Route {
+        utm: Some(UtmParameters { source: "own".to_owned(), ..UtmParameters::default() }),
+        ..route("https://shop.example/offer")
+    };
+    world.put("sale", 1, Some(target.clone()));
+    let headers = [
+        ("user-agent", "Mozilla/5.0"),
+        ("referer", "https://News.example:443/today"),
+        ("x-forwarded-for", "203.0.113.7"),
+    ];
+    let answer = world.send("GET", "/Sale?utm_medium=mail", &headers).await;
+    assert_eq!(answer.status, 302);
+    assert_eq!(answer.header("location"), Some("https://shop.example/offer"));
+    assert_eq!(answer.header("cache-control"), Some("private, max-age=0"));
+    assert!(answer.body.is_empty());
+
+    let head = world.send("HEAD", "/sale", &headers).await;
+    assert_eq!(head.status, 302);
+    for name in ["location", "cache-control", "content-length"] {
+        assert_eq!(head.header(name), answer.header(name), "{name}");
+    }
+
+    let mut clicks = world.clicks(2).await;
+    clicks.sort_by_key(|click| click.time_unix_micros);
+    let [click, of_head] = clicks.as_slice() else { panic!("{clicks:?}") };
+    assert_eq!((&click.link_id, &click.workspace_id), (&target.link_id, &target.workspace_id));
+    assert_eq!(click.method(), ClickMethod::Get);
+    assert_eq!(of_head.method(), ClickMethod::Head);
+    assert_eq!(click.user_agent, b"Mozilla/5.0");
+    assert_eq!(click.referrer_host, b"news.example");
+    assert_eq!((&click.utm_source[..], &click.utm_medium[..]), (&b"own"[..], &b"mail"[..]));
+    let bytes = prost::Message::encode_to_vec(click);
+    assert!(!bytes.windows(4).any(|four| four == [203, 0, 113, 7]), "no address is kept");
+    let stopped = world.stopped().await;
+    assert!(stopped.is_ok(), "{stopped:?}");
+}
+
+#[tokio::test]
+async fn the_forwarding_header_tells_visitors_apart_only_behind_a_trusted_proxy() {
+    for (trusted, different) in [(vec!["127.0.0.0/8".to_owned()], 2), (Vec::new(), 1)] {
+        let world = World::with(|config| config.trusted_proxies = trusted).await;
+        world.put("sale", 1, Some(route("https://shop.example")));
+        let forwarded = ["203.0.113.7", "2001:db8::7"];
+        // Salts come by a task of their own: until then a click has no visitor.
+        world
+            .eventually("visitors have hashes", async || {
+                world.send("GET", "/sale", &[("x-forwarded-for", "192.0.2.1")]).await;
+                world.clicks(1).await.iter().any(|click| !click.visitor_hash.is_empty())
+            })
+            .await;
+        let before = world.clicks(1).await.len();
+        for address in forwarded {
+            world.send("GET", "/sale", &[("x-forwarded-for", address)]).await;
+        }
+        let since = Timestamp::now().as_microsecond() - 60_000_000;
+        let mut clicks = world.clicks(before + 2).await;
+        clicks.sort_by_key(|click| click.time_unix_micros);
+        assert!(clicks.iter().all(|click| click.time_unix_micros > since.unsigned_abs()));
+        let mut hashes: Vec<_> =
+            clicks[before..].iter().map(|click| click.visitor_hash.clone()).collect();
+        assert!(hashes.iter().all(|hash| hash.len() == 8));
+        hashes.dedup();
+        assert_eq!(hashes.len(), different);
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_leads_nowhere_says_why_as_a_problem() {
+    let world = World::start().await;
+    let expired = Route { expire_unix_micros: 1, ..route("https://shop.example") };
+    world.put("off", 1, Some(Route { enabled: false, ..route("https://shop.example") }));
+    world.put("over", 1, Some(expired.clone()));
+    let elsewhere = "https://shop.example/over";
+    world.put(
+        "moved",
+        1,
+        Some(Route { expired_destination_uri: elsewhere.to_owned(), status: 301, ..expired }),
+    );
+    for (path, status) in [
+        ("/unknown", 404),
+        ("/off", 404),
+        ("/over", 410),
+        ("/not.a.slug", 404),
+        ("/%00", 404),
+        ("/a/b", 404),
+        ("/", 404),
+    ] {
+        let answer = world.send("GET", path, &[]).await;
+        assert_eq!(answer.problem().0, status, "{path}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
+        let head = world.send("HEAD", path, &[]).await;
+        assert_eq!((head.status, head.body.len()), (status, 0), "{path}");
+    }
+    let answer = world.send("GET", "/moved", &[]).await;
+    assert_eq!((answer.status, answer.header("location")), (301, Some(elsewhere)));
+    let answer = world.send("GET", "/unknown", &[("host", "other.example")]).await;
+    assert_eq!(answer.problem(), (404, "NOT_FOUND".to_owned()));
+    let answer = world.send("POST", "/off", &[]).await;
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")));
+}
+
+#[tokio::test]
+async fn hosts_are_read_as_browsers_write_them_and_case_as_the_domain_rules() {
+    let alias = ("127.0.0.1".to_owned(), "l.example".to_owned());
+    let world = World::with(|config| config.domain_aliases = [alias].into()).await;
+    world.doubles.state().domains.insert("exact.example".to_owned(), true);
+    let exact = ("exact.example".to_owned(), "Sale".to_owned());
+    let target = route("https://shop.example");
+    world.doubles.state().routes.insert(exact, (Some(target.clone()), 1));
+    world.put("sale", 1, Some(target));
+    for (host, path, status) in [
+        ("L.Example:8080", "/SALE", 302),
+        ("l.example.", "/sale", 302),
+        ("127.0.0.1:99", "/sale", 302),
+        ("exact.example", "/Sale", 302),
+        ("exact.example", "/sale", 404),
+        ("[::1]:80", "/sale", 404),
+    ] {
+        let answer = world.send("GET", path, &[("host", host)]).await;
+        assert_eq!(answer.status, status, "{host}{path}");
+    }
+    let mut connection = Connection::http2(world.address).await;
+    let answer = connection.send(request("GET", &world.uri("/sale"), &[], "")).await;
+    assert_eq!(answer.status, 302, "HTTP/2 names the host in :authority");
+}
+
+/// A version as they are: microseconds since 1970, `step` later than now.
+fn version(step: i64) -> i64 {
+    Timestamp::now().as_microsecond() + step
+}
+
+#[tokio::test]
+async fn a_change_is_served_and_what_was_before_never_returns() {
+    let world = World::start().await;
+    let location = async |path: &str| {
+        let answer = world.send("GET", path, &[]).await;
+        answer.header("location").map(str::to_owned)
+    };
+    let version = version(0);
+    assert_eq!(location("/sale").await, None);
+    let one = route("https://shop.example/1");
+    world.change("sale", version, Some(one.clone())).await;
+    let is_there = async || location("/sale").await.is_some();
+    world.eventually("the creation is seen, though absence was remembered", is_there).await;
+
+    let two = Route { destination_uri: "https://shop.example/2".to_owned(), ..one.clone() };
+    world.change("sale", version + 10, Some(two)).await;
+    let is_two = async || location("/sale").await.as_deref() == Some("https://shop.example/2");
+    world.eventually("the change is seen", is_two).await;
+
+    // An older change, and after it one that shows that it has come.
+    world.announce("sale", version + 5, Some(one.clone())).await;
+    assert_eq!(location("/marker").await, None);
+    world.change("marker", version, Some(one)).await;
+    world.eventually("the marker is seen", async || location("/marker").await.is_some()).await;
+    assert!(is_two().await);
+
+    world.change("sale", version + 20, None).await;
+    world.eventually("the deletion is seen", async || location("/sale").await.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_resolve_overtaken_by_a_change_does_not_bring_the_old_state() {
+    let world = World::start().await;
+    let old = route("https://shop.example/old");
+    let new = Route { destination_uri: "https://shop.example/new".to_owned(), ..old.clone() };
+    world.put("first", 1, Some(old.clone()));
+    world.put("sale", 1, Some(old));
+    assert_eq!(world.send("GET", "/first", &[]).await.status, 302);
+
+    let resolves = world.doubles.state().resolves;
+    world.doubles.resolve_gate.forget_permits(Semaphore::MAX_PERMITS);
+    let asking = async { world.send("GET", "/sale", &[]).await };
+    let changing = async {
+        // The old state was read, and is held on its way.
+        let is_read = async || world.doubles.state().resolves > resolves;
+        world.eventually("it is resolved", is_read).await;
+        world.change("sale", version(0), Some(new.clone())).await;
+        world.change("first", version(0), Some(new.clone())).await;
+        world
+            .eventually("the changes are seen", async || {
+                let answer = world.send("GET", "/first", &[]).await;
+                answer.header("location") == Some("https://shop.example/new")
+            })
+            .await;
+        world.doubles.resolve_gate.add_permits(1_000);
+    };
+    let (answer, ()) = tokio::join!(asking, changing);
+    assert_eq!(answer.header("location"), Some("https://shop.example/new"));
+    let answer = world.send("GET", "/sale", &[]).await;
+    assert_eq!(answer.header("location"), Some("https://shop.example/new"));
+}
+
+#[tokio::test]
+async fn while_links_can_not_answer_what_is_remembered_is_served_and_nothing_else_is_invented() {
+    let world = World::start().await;
+    world.put("sale", 1, Some(route("https://shop.example")));
+    // Every answer of the resolver has run out when it comes: each request reads anew.
+    world.doubles.state().read_age_seconds = 31;
+    assert_eq!(world.send("GET", "/sale", &[]).await.status, 302);
+    world.doubles.state().is_away = true;
+    assert_eq!(world.send("GET", "/sale", &[]).await.status, 302);
+    let answer = world.send("GET", "/other", &[]).await;
+    assert_eq!(answer.problem(), (503, "NO_ENDPOINT".to_owned()));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    world.doubles.state().is_away = false;
+    world.put("other", 1, Some(route("https://shop.example")));
+    world
+        .eventually("links are asked again", async || {
+            world.send("GET", "/other", &[]).await.status == 302
+        })
+        .await;
+}
