@@ -26,6 +26,7 @@ use service::Context;
 use service::Task;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
+use tonic::service::Routes;
 
 pub use config::Config;
 pub use store::MIGRATIONS;
@@ -72,16 +73,9 @@ pub async fn assemble(config: Config, cx: Context) -> anyhow::Result<Assembly> {
         hot_bytes_max: config.hot_mebibytes_max << 20,
     });
 
-    let analytics = AnalyticsServiceServer::new(grpc::AnalyticsApi {
-        store: store.clone(),
-        tail: Arc::clone(&tail),
-    });
-    let salts = SaltsServiceServer::new(grpc::SaltsApi { store: store.clone() });
-    let operator = grpc::AggregatorApi { store: store.clone(), bus: cx.bus };
-    let operator = AggregatorServiceServer::new(operator);
     let (ready, is_ready) = watch::channel(false);
     Ok(Assembly {
-        routes: tonic::service::Routes::new(analytics).add_service(salts).add_service(operator),
+        routes: routes(store.clone(), cx.bus, Arc::clone(&tail)),
         grpc_services: vec![
             analytics_service_server::SERVICE_NAME,
             salts_service_server::SERVICE_NAME,
@@ -102,6 +96,16 @@ pub async fn assemble(config: Config, cx: Context) -> anyhow::Result<Assembly> {
         ],
         ready: vec![Condition::new("months", is_ready)],
     })
+}
+
+/// The calls of the service, over a store, a log and the tail of that log, which someone runs.
+pub fn routes(store: Store, bus: bus::Bus, tail: Arc<Tail>) -> Routes {
+    let analytics = grpc::AnalyticsApi { store: store.clone(), tail };
+    let salts = grpc::SaltsApi { store: store.clone() };
+    let operator = grpc::AggregatorApi { store, bus };
+    Routes::new(AnalyticsServiceServer::new(analytics))
+        .add_service(SaltsServiceServer::new(salts))
+        .add_service(AggregatorServiceServer::new(operator))
 }
 
 /// Folds this instance's share of the partitions, once the months that clicks fall into are there.

@@ -65,10 +65,10 @@ impl Metrics {
         };
         // A counter that is not there until its first increment hides that increment from `rate`.
         for kind in ["human", "bot"] {
-            metrics.clicks.get_or_create(&KindLabel { kind });
+            metrics.clicks.get_or_create(&KindLabel { kind }).inc_by(0);
         }
         for reason in Reason::ALL {
-            metrics.dead_letters.get_or_create(&ReasonLabel { reason: reason.name() });
+            metrics.dead_letters.get_or_create(&ReasonLabel { reason: reason.name() }).inc_by(0);
         }
         let Metrics { clicks, dead_letters, lost, possible_loss, skipped, .. } = metrics.clone();
         registry.register("link_clicks", "Clicks counted, by kind", clicks);

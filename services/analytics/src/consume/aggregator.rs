@@ -81,7 +81,10 @@ impl Aggregator {
                 Ok(Ok(())) => failing = false,
                 outcome => {
                     if !failing {
-                        tracing::warn!(?outcome, "can't renew leases; folding goes on while epochs hold");
+                        tracing::warn!(
+                            ?outcome,
+                            "can't renew leases; folding goes on while epochs hold"
+                        );
                     }
                     failing = true;
                 }
@@ -115,8 +118,7 @@ impl Aggregator {
         }
         let wanted = beat.share.saturating_sub(self.held.len());
         if wanted > 0 {
-            let taken =
-                self.shared.store.take(&self.instance, self.session, LEASE, wanted).await?;
+            let taken = self.shared.store.take(&self.instance, self.session, LEASE, wanted).await?;
             for (partition, epoch) in taken {
                 self.start(partition, epoch);
             }

@@ -207,7 +207,8 @@ mod tests {
             country: "SE".to_owned(),
             city: "Linköping".to_owned(),
             visitor_hash: vec![7; 8],
-            user_agent: b"Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0".to_vec(),
+            user_agent: b"Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0"
+                .to_vec(),
             referrer_host: b"News.Example".to_vec(),
             utm_source: b"mail\0\xff".to_vec(),
             ..Default::default()

@@ -269,7 +269,9 @@ impl Folder {
         let mut reader = bus.reader(TOPIC, partition, Start::Offset(next - 1)).await?;
         let found = reader.next(1, VERIFY_WAIT).await?;
         let Some(record) = found.first() else {
-            return Err(Trouble::Read("the record before the next offset does not come".to_owned()));
+            return Err(Trouble::Read(
+                "the record before the next offset does not come".to_owned(),
+            ));
         };
         let found = remembered(record);
         if record.offset != next - 1 || found != *last {

@@ -86,7 +86,10 @@ pub fn plan(
                 plan.letters.push(letter(step, Reason::Undecodable, None));
             }
             (Content::Click(click), _) if !window.holds(click.time_micros, step.append_micros) => {
-                let detail = format!("clicked at {} µs, appended at {} µs", click.time_micros, step.append_micros);
+                let detail = format!(
+                    "clicked at {} µs, appended at {} µs",
+                    click.time_micros, step.append_micros
+                );
                 plan.letters.push(letter(step, Reason::OutOfWindow, Some(detail)));
             }
             (Content::Click(_), Some(refusal)) => {

@@ -86,7 +86,11 @@ impl Folder {
         Ok(clicks)
     }
 
-    async fn fold_letters(&mut self, steps: Arc<Vec<Step>>, ready: &[Ready]) -> Result<(), Trouble> {
+    async fn fold_letters(
+        &mut self,
+        steps: Arc<Vec<Step>>,
+        ready: &[Ready],
+    ) -> Result<(), Trouble> {
         let mut pending = if ready.is_empty() { Vec::new() } else { vec![ready] };
         while let Some(group) = pending.pop() {
             let error = match self.fold_group(&steps, group).await {
@@ -130,7 +134,11 @@ impl Folder {
             )));
         }
         let chosen: Vec<usize> = group.iter().flat_map(|letter| letter.steps.clone()).collect();
-        let counted: Vec<_> = chosen.iter().filter_map(|place| steps[*place].click()).map(|click| click.bot).collect();
+        let counted: Vec<_> = chosen
+            .iter()
+            .filter_map(|place| steps[*place].click())
+            .map(|click| click.bot)
+            .collect();
         let touched = self.count(&mut fold, steps, chosen).await?;
         fold.commit().await?;
         self.hot.settle(&touched);

@@ -102,7 +102,7 @@ pub struct Tail {
     state: Mutex<State>,
     next_id: AtomicU64,
     wanted: Notify,
-    /// How many sessions of reading there were; watchers of an earlier one have been cut off.
+    /// Whether the topic's ends are known and being read from.
     reading: watch::Sender<bool>,
 }
 
@@ -139,30 +139,38 @@ impl Tail {
 
     /// Subscribes to clicks from now on. Waits until the topic's end is known; the caller bounds the wait.
     pub async fn subscribe(self: &Arc<Tail>, filter: Filter) -> Result<Subscription, Full> {
-        let (sender, clicks) = mpsc::channel(WAITING_MAX);
-        let fell_behind = Arc::new(AtomicBool::new(false));
         let mut reading = self.reading.subscribe();
         loop {
             self.wanted.notify_one();
-            // The tail lives as long as this borrow of it.
-            let _ = reading.wait_for(|reading| *reading).await;
-            let mut state = self.state();
-            if state.positions.is_empty() {
-                drop(state);
-                tokio::task::yield_now().await;
-                continue;
+            // An error would mean that the tail is gone, and it is borrowed here.
+            if reading.wait_for(|reading| *reading).await.is_ok()
+                && let Some(subscribed) = self.join(&filter)
+            {
+                return subscribed;
             }
-            if state.watchers.len() >= WATCHERS_MAX {
-                return Err(Full);
-            }
-            let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-            let fell_behind_too = Arc::clone(&fell_behind);
-            let watcher = Watcher { filter, clicks: sender, fell_behind: fell_behind_too };
-            state.watchers.insert(id, watcher);
-            self.metrics.watchers.inc();
-            let from = state.positions.clone();
-            return Ok(Subscription { tail: Arc::clone(self), id, clicks, from, fell_behind });
+            tokio::task::yield_now().await;
         }
+    }
+
+    /// Nothing: the reading ended meanwhile.
+    fn join(self: &Arc<Tail>, filter: &Filter) -> Option<Result<Subscription, Full>> {
+        let mut state = self.state();
+        if state.positions.is_empty() {
+            return None;
+        }
+        if state.watchers.len() >= WATCHERS_MAX {
+            return Some(Err(Full));
+        }
+        let (sender, clicks) = mpsc::channel(WAITING_MAX);
+        let fell_behind = Arc::new(AtomicBool::new(false));
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let fell_behind_too = Arc::clone(&fell_behind);
+        let watcher =
+            Watcher { filter: filter.clone(), clicks: sender, fell_behind: fell_behind_too };
+        state.watchers.insert(id, watcher);
+        self.metrics.watchers.inc();
+        let from = state.positions.clone();
+        Some(Ok(Subscription { tail: Arc::clone(self), id, clicks, from, fell_behind }))
     }
 
     /// Reads for watchers until told to stop.

@@ -86,7 +86,10 @@ pub struct Agents {
 
 impl std::fmt::Debug for Agents {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Agents").field("remembered", &self.remembered.entry_count()).finish()
+        formatter
+            .debug_struct("Agents")
+            .field("remembered", &self.remembered.entry_count())
+            .finish()
     }
 }
 
@@ -161,8 +164,20 @@ fn without_nul(mut name: String) -> String {
 fn device_of(header: &str, os: &str) -> Device {
     let says = |words: &[&str]| words.iter().any(|word| header.contains(word));
     const NEITHER: [&str; 14] = [
-        "SmartTV", "SMART-TV", "Smart TV", "AppleTV", "Apple TV", "GoogleTV", "Android TV", "HbbTV",
-        "Web0S", "BRAVIA", "AFT", "PlayStation", "Nintendo", "Xbox",
+        "SmartTV",
+        "SMART-TV",
+        "Smart TV",
+        "AppleTV",
+        "Apple TV",
+        "GoogleTV",
+        "Android TV",
+        "HbbTV",
+        "Web0S",
+        "BRAVIA",
+        "AFT",
+        "PlayStation",
+        "Nintendo",
+        "Xbox",
     ];
     if says(&NEITHER) {
         return Device::Other;
@@ -171,16 +186,25 @@ fn device_of(header: &str, os: &str) -> Device {
         // Windows says "Tablet PC" of any computer with a touch screen.
         return if header.contains("Windows NT") { Device::Desktop } else { Device::Tablet };
     }
-    if says(&["iPhone", "iPod", "Windows Phone", "Opera Mini", "BlackBerry", "BB10", "KAIOS", "Mobile"]) {
+    if says(&[
+        "iPhone",
+        "iPod",
+        "Windows Phone",
+        "Opera Mini",
+        "BlackBerry",
+        "BB10",
+        "KAIOS",
+        "Mobile",
+    ]) {
         return Device::Mobile;
     }
     match os {
         "iOS" => Device::Mobile,
         // Chrome on Android says "Mobile" on phones and leaves it out on tablets.
         "Android" => Device::Tablet,
-        "Windows" | "Mac OS X" | "Linux" | "Ubuntu" | "Chrome OS" | "Debian" | "Fedora" | "FreeBSD"
-        | "OpenBSD" | "NetBSD" | "Mac OS" | "Red Hat" | "SUSE" | "Arch Linux" | "Linux Mint"
-        | "Solaris" | "CentOS" | "Gentoo" => Device::Desktop,
+        "Windows" | "Mac OS X" | "Linux" | "Ubuntu" | "Chrome OS" | "Debian" | "Fedora"
+        | "FreeBSD" | "OpenBSD" | "NetBSD" | "Mac OS" | "Red Hat" | "SUSE" | "Arch Linux"
+        | "Linux Mint" | "Solaris" | "CentOS" | "Gentoo" => Device::Desktop,
         _ => Device::Other,
     }
 }

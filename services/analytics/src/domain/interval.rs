@@ -176,9 +176,8 @@ mod tests {
 
     #[test]
     fn days_with_a_change_of_summer_time_have_23_and_25_hours() {
-        let hours = |start: &str, end: &str| {
-            cut(start, end, Length::Hour, "Europe/Berlin").len() - 1
-        };
+        let hours =
+            |start: &str, end: &str| cut(start, end, Length::Hour, "Europe/Berlin").len() - 1;
         assert_eq!(
             cut("2026-03-29T12:00:00Z", "2026-03-29T13:00:00Z", Length::Day, "Europe/Berlin"),
             ["2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"]
@@ -195,12 +194,22 @@ mod tests {
     fn lord_howe_sets_its_clock_by_half_an_hour() {
         // 2026-04-05 02:00 +11 becomes 01:30 +10:30: the hour from 01:00 lasts 90 minutes.
         assert_eq!(
-            cut("2026-04-04T14:10:00Z", "2026-04-04T16:00:00Z", Length::Hour, "Australia/Lord_Howe"),
+            cut(
+                "2026-04-04T14:10:00Z",
+                "2026-04-04T16:00:00Z",
+                Length::Hour,
+                "Australia/Lord_Howe"
+            ),
             ["2026-04-04T14:00:00Z", "2026-04-04T15:30:00Z", "2026-04-04T16:30:00Z"]
         );
         // 2026-10-04 02:00 +10:30 becomes 02:30 +11: the hour from 02:00 lasts 30 minutes.
         assert_eq!(
-            cut("2026-10-03T15:00:00Z", "2026-10-03T16:30:00Z", Length::Hour, "Australia/Lord_Howe"),
+            cut(
+                "2026-10-03T15:00:00Z",
+                "2026-10-03T16:30:00Z",
+                Length::Hour,
+                "Australia/Lord_Howe"
+            ),
             [
                 "2026-10-03T14:30:00Z",
                 "2026-10-03T15:30:00Z",

@@ -90,7 +90,8 @@ impl Ledger {
     /// Forgets incarnations that have expired, and names them.
     pub fn forget_expired(&mut self) -> Vec<Incarnation> {
         let append_seen_micros = self.append_seen_micros;
-        let forgotten = self.highest.extract_if(|incarnation, _| expired(incarnation, append_seen_micros));
+        let forgotten =
+            self.highest.extract_if(|incarnation, _| expired(incarnation, append_seen_micros));
         forgotten.map(|(incarnation, _)| incarnation).collect()
     }
 }

@@ -96,9 +96,9 @@ impl Positions {
 /// Against mistakes, not against forgers: a forged place reaches only what its caller may see.
 fn checksum(body: &[u8]) -> [u8; 4] {
     // FNV-1a, spelled out because a token must mean the same in every version of every library.
-    let hash = body
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = body.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     let [a, b, c, d, ..] = hash.to_be_bytes();
     [a, b, c, d]
 }

@@ -36,7 +36,8 @@ impl Values {
         if let Some(id) = self.ids.get(text) {
             return *id;
         }
-        let id = ValueId(u32::try_from(self.texts.len()).expect("bounded by bytes, far below 2^32"));
+        let id =
+            ValueId(u32::try_from(self.texts.len()).expect("bounded by bytes, far below 2^32"));
         let shared: Arc<str> = Arc::from(text);
         self.bytes += text.len() + 64;
         self.texts.push(Arc::clone(&shared));

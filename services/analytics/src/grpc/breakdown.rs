@@ -78,9 +78,10 @@ async fn links(
     size: usize,
 ) -> Result<Page, store::Error> {
     let scope = subject.scope_by_link(cursor.quarters.clone());
-    let after = cursor.after.as_ref().and_then(|(weight, link)| {
-        Some((*weight, Uuid::from_slice(link).ok()?))
-    });
+    let after = cursor
+        .after
+        .as_ref()
+        .and_then(|(weight, link)| Some((*weight, Uuid::from_slice(link).ok()?)));
     let mut found = store.links_by_clicks(&scope, after, size + 1).await?;
     let more = found.len() > size;
     found.truncate(size);
@@ -116,12 +117,10 @@ async fn values(
 ) -> Result<Page, store::Error> {
     let mut values: HashMap<String, Counts> = HashMap::new();
     let add = |_, packed: &[u8]| {
-        read_dimensions(packed, Some(dimension), |_, value, counts| {
-            match values.get_mut(value) {
-                Some(sum) => sum.add(counts),
-                None => {
-                    values.insert(value.to_owned(), counts);
-                }
+        read_dimensions(packed, Some(dimension), |_, value, counts| match values.get_mut(value) {
+            Some(sum) => sum.add(counts),
+            None => {
+                values.insert(value.to_owned(), counts);
             }
         })?;
         Ok(())
@@ -129,7 +128,8 @@ async fn values(
     store.each_dimensions(&subject.scope(cursor.quarters.clone()), add).await?;
 
     // Most clicks first, then by value.
-    let order = |value: &str, counts: &Counts| (std::cmp::Reverse(counts.weight()), value.to_owned());
+    let order =
+        |value: &str, counts: &Counts| (std::cmp::Reverse(counts.weight()), value.to_owned());
     let mut ranked: Vec<(String, Counts)> = values.into_iter().collect();
     ranked.sort_unstable_by_key(|(value, counts)| order(value, counts));
     let begin = cursor.after.as_ref().map_or(0, |(weight, after)| {
@@ -139,10 +139,9 @@ async fn values(
     let end = ranked.len().min(begin + size);
     let next = ranked[begin..end].last().filter(|_| end < ranked.len());
     let next = next.map(|(value, counts)| (counts.weight(), value.clone().into_bytes()));
-    let shares = ranked.drain(begin..end).map(|(value, counts)| ClickShare {
-        value,
-        counts: Some(range::counts(counts, 0)),
-    });
+    let shares = ranked
+        .drain(begin..end)
+        .map(|(value, counts)| ClickShare { value, counts: Some(range::counts(counts, 0)) });
     Ok(Page { shares: shares.collect(), next })
 }
 

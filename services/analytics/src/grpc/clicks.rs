@@ -99,7 +99,8 @@ impl AnalyticsService for AnalyticsApi {
         Ok(Response::new(page))
     }
 
-    type WatchClicksStream = Pin<Box<dyn Stream<Item = Result<WatchClicksResponse, Status>> + Send>>;
+    type WatchClicksStream =
+        Pin<Box<dyn Stream<Item = Result<WatchClicksResponse, Status>> + Send>>;
 
     async fn watch_clicks(
         &self,
@@ -202,7 +203,10 @@ fn zone(name: &str) -> Result<TimeZone, rpc::Error> {
         return Ok(TimeZone::UTC);
     }
     TimeZone::get(name).map_err(|_| {
-        let why = format!("must be an IANA time zone such as `Asia/Kathmandu`, is `{}`", name.escape_debug());
+        let why = format!(
+            "must be an IANA time zone such as `Asia/Kathmandu`, is `{}`",
+            name.escape_debug()
+        );
         rpc::Error::invalid("time_zone", why)
     })
 }

@@ -108,7 +108,8 @@ impl Fold {
         if !step.numbers.is_empty() {
             let incarnations: Vec<&[u8]> =
                 step.numbers.iter().map(|(incarnation, _)| incarnation.as_slice()).collect();
-            let highest: Vec<i64> = step.numbers.iter().map(|(_, number)| signed(*number)).collect();
+            let highest: Vec<i64> =
+                step.numbers.iter().map(|(_, number)| signed(*number)).collect();
             sqlx::query(
                 "INSERT INTO analytics.numbers (partition, incarnation, highest)
                  SELECT $1, incarnation, highest FROM unnest($2::bytea[], $3::bigint[]) AS new (incarnation, highest)
@@ -121,7 +122,8 @@ impl Fold {
             .await?;
         }
         if !step.forgotten.is_empty() {
-            let forgotten: Vec<&[u8]> = step.forgotten.iter().map(|bytes| bytes.as_slice()).collect();
+            let forgotten: Vec<&[u8]> =
+                step.forgotten.iter().map(|bytes| bytes.as_slice()).collect();
             sqlx::query(
                 "DELETE FROM analytics.numbers WHERE partition = $1 AND incarnation = ANY($2)",
             )
@@ -178,7 +180,8 @@ impl Fold {
         let bots: Vec<i64> = packed().map(|rollup| signed(rollup.counts.bot_clicks)).collect();
         let minutes: Vec<&[u8]> = packed().map(|rollup| rollup.minutes.as_slice()).collect();
         let dimensions: Vec<&[u8]> = packed().map(|rollup| rollup.dimensions.as_slice()).collect();
-        let visitors: Vec<Option<&[u8]>> = packed().map(|rollup| rollup.visitors.as_deref()).collect();
+        let visitors: Vec<Option<&[u8]>> =
+            packed().map(|rollup| rollup.visitors.as_deref()).collect();
         sqlx::query(
             "INSERT INTO analytics.rollups
                  (workspace, link, quarter, partition, clicks, bot_clicks, minutes, dimensions, visitors)

@@ -72,7 +72,12 @@ impl Store {
     }
 
     /// Says that a session lives, renews its leases, and tells what it holds and should hold.
-    pub async fn beat(&self, instance: &str, session: Uuid, lease: Duration) -> Result<Beat, Error> {
+    pub async fn beat(
+        &self,
+        instance: &str,
+        session: Uuid,
+        lease: Duration,
+    ) -> Result<Beat, Error> {
         let lease = lease.as_secs_f64();
         sqlx::query(
             "INSERT INTO analytics.instances (session, instance, seen) VALUES ($1, $2, now())
@@ -196,7 +201,8 @@ impl Store {
 
     /// Where a partition stands. Nothing: it is no longer held under this epoch.
     pub async fn place(&self, partition: u32, epoch: Epoch) -> Result<Option<Place>, Error> {
-        type Row = (i64, Option<Vec<u8>>, Option<i64>, Option<i64>, Option<i64>, i64, Option<String>);
+        type Row =
+            (i64, Option<Vec<u8>>, Option<i64>, Option<i64>, Option<i64>, i64, Option<String>);
         let row: Option<Row> = sqlx::query_as(
             "SELECT next_offset, last_incarnation, last_first, last_count, last_append, append_seen, halt_reason
              FROM analytics.partitions WHERE partition = $1 AND epoch = $2",
@@ -280,7 +286,13 @@ impl Store {
         .await?;
         let views = rows.into_iter().map(|(partition, owner, next_offset, halt_reason, lost)| {
             let lost_clicks = unsigned(lost);
-            PartitionView { partition: number(partition), owner, next_offset, halt_reason, lost_clicks }
+            PartitionView {
+                partition: number(partition),
+                owner,
+                next_offset,
+                halt_reason,
+                lost_clicks,
+            }
         });
         Ok(views.collect())
     }

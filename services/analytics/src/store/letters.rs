@@ -63,7 +63,11 @@ impl Store {
     }
 
     /// The letters of a partition that were asked for, oldest first.
-    pub async fn requested(&self, partition: u32, count: usize) -> Result<Vec<StoredLetter>, Error> {
+    pub async fn requested(
+        &self,
+        partition: u32,
+        count: usize,
+    ) -> Result<Vec<StoredLetter>, Error> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, partition, incarnation, number, reason, detail, payload, whole_record, append_time, ignore_window,
                     (extract(epoch FROM create_time) * 1000000)::bigint,
@@ -92,8 +96,20 @@ impl Store {
 }
 
 fn stored(row: Row) -> Result<StoredLetter, Error> {
-    let (id, partition, incarnation, number, reason, detail, payload, whole_record, append, ignore_window, created, redriven) =
-        row;
+    let (
+        id,
+        partition,
+        incarnation,
+        number,
+        reason,
+        detail,
+        payload,
+        whole_record,
+        append,
+        ignore_window,
+        created,
+        redriven,
+    ) = row;
     let reason = Reason::named(&reason)
         .ok_or_else(|| Error::Broken(format!("dead letter {id} has an unknown reason")))?;
     let letter = Letter {

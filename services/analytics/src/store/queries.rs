@@ -36,8 +36,10 @@ impl Store {
         .bind(&scope.links)
         .bind(seconds(Quarter(scope.quarters.start)))
         .bind(seconds(Quarter(scope.quarters.end)));
-        let rows: Vec<(i64, i64, i64)> =
-            self.database.observe("quarter_counts", query.fetch_all(self.database.primary())).await?;
+        let rows: Vec<(i64, i64, i64)> = self
+            .database
+            .observe("quarter_counts", query.fetch_all(self.database.primary()))
+            .await?;
         let counts = rows.into_iter().map(|(at, clicks, bot_clicks)| {
             (quarter(at), Counts { clicks: unsigned(clicks), bot_clicks: unsigned(bot_clicks) })
         });
@@ -134,8 +136,10 @@ impl Store {
         .bind(after.map(|(weight, _)| super::signed(weight)))
         .bind(after.map(|(_, link)| link))
         .bind(i64::try_from(count).unwrap_or(i64::MAX));
-        let rows: Vec<(Uuid, i64, i64)> =
-            self.database.observe("links_by_clicks", query.fetch_all(self.database.primary())).await?;
+        let rows: Vec<(Uuid, i64, i64)> = self
+            .database
+            .observe("links_by_clicks", query.fetch_all(self.database.primary()))
+            .await?;
         let counts = rows.into_iter().map(|(link, clicks, bot_clicks)| {
             (link, Counts { clicks: unsigned(clicks), bot_clicks: unsigned(bot_clicks) })
         });

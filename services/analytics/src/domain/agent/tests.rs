@@ -15,21 +15,96 @@ fn ordinary_browsers_are_people_with_a_device_a_system_and_a_name() {
     use Device::Other;
     use Device::Tablet;
     for (header, device, os, browser) in [
-        ("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36", Desktop, "Windows", "Chrome"),
-        ("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36 Edg/131.0.0.0", Desktop, "Windows", "Edge"),
-        ("Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:133.0) Gecko/20100101 Firefox/133.0", Desktop, "Windows", "Firefox"),
-        ("Mozilla/5.0 (Windows NT 6.1; WOW64; Trident/7.0; Touch; Tablet PC 2.0; rv:11.0) like Gecko", Desktop, "Windows", "IE"),
-        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Safari/605.1.15", Desktop, "Mac OS X", "Safari"),
-        ("Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0", Desktop, "Linux", "Firefox"),
-        ("Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0", Desktop, "Ubuntu", "Firefox"),
-        ("Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36", Desktop, "Chrome OS", "Chrome"),
-        ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Mobile/15E148 Safari/604.1", Mobile, "iOS", "Mobile Safari"),
-        ("Mozilla/5.0 (iPad; CPU OS 17_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.6 Mobile/15E148 Safari/604.1", Tablet, "iOS", "Mobile Safari"),
-        ("Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Mobile Safari/537.36", Mobile, "Android", "Chrome Mobile"),
-        ("Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36", Tablet, "Android", "Chrome"),
-        ("Mozilla/5.0 (Linux; Android 14; SM-S928B) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/27.0 Chrome/125.0.0.0 Mobile Safari/537.36", Mobile, "Android", "Samsung Internet"),
-        ("Mozilla/5.0 (Android 14; Mobile; rv:133.0) Gecko/133.0 Firefox/133.0", Mobile, "Android", "Firefox Mobile"),
-        ("Mozilla/5.0 (SMART-TV; Linux; Tizen 7.0) AppleWebKit/537.36 (KHTML, like Gecko) Version/7.0 TV Safari/537.36", Other, "Tizen", "Safari"),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36",
+            Desktop,
+            "Windows",
+            "Chrome",
+        ),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36 Edg/131.0.0.0",
+            Desktop,
+            "Windows",
+            "Edge",
+        ),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:133.0) Gecko/20100101 Firefox/133.0",
+            Desktop,
+            "Windows",
+            "Firefox",
+        ),
+        (
+            "Mozilla/5.0 (Windows NT 6.1; WOW64; Trident/7.0; Touch; Tablet PC 2.0; rv:11.0) like Gecko",
+            Desktop,
+            "Windows",
+            "IE",
+        ),
+        (
+            "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Safari/605.1.15",
+            Desktop,
+            "Mac OS X",
+            "Safari",
+        ),
+        (
+            "Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0",
+            Desktop,
+            "Linux",
+            "Firefox",
+        ),
+        (
+            "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0",
+            Desktop,
+            "Ubuntu",
+            "Firefox",
+        ),
+        (
+            "Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36",
+            Desktop,
+            "Chrome OS",
+            "Chrome",
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Mobile/15E148 Safari/604.1",
+            Mobile,
+            "iOS",
+            "Mobile Safari",
+        ),
+        (
+            "Mozilla/5.0 (iPad; CPU OS 17_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.6 Mobile/15E148 Safari/604.1",
+            Tablet,
+            "iOS",
+            "Mobile Safari",
+        ),
+        (
+            "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Mobile Safari/537.36",
+            Mobile,
+            "Android",
+            "Chrome Mobile",
+        ),
+        (
+            "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36",
+            Tablet,
+            "Android",
+            "Chrome",
+        ),
+        (
+            "Mozilla/5.0 (Linux; Android 14; SM-S928B) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/27.0 Chrome/125.0.0.0 Mobile Safari/537.36",
+            Mobile,
+            "Android",
+            "Samsung Internet",
+        ),
+        (
+            "Mozilla/5.0 (Android 14; Mobile; rv:133.0) Gecko/133.0 Firefox/133.0",
+            Mobile,
+            "Android",
+            "Firefox Mobile",
+        ),
+        (
+            "Mozilla/5.0 (SMART-TV; Linux; Tizen 7.0) AppleWebKit/537.36 (KHTML, like Gecko) Version/7.0 TV Safari/537.36",
+            Other,
+            "Tizen",
+            "Safari",
+        ),
     ] {
         let agent = AGENTS.understand(header.as_bytes());
         assert_eq!(agent.bot, None, "{header}");
@@ -56,7 +131,11 @@ fn crawlers_previews_and_tools_are_bots() {
         "python-requests/2.31.0",
         "Go-http-client/1.1",
     ] {
-        assert_eq!(AGENTS.understand(header.as_bytes()).bot, Some(BotReason::UserAgent), "{header}");
+        assert_eq!(
+            AGENTS.understand(header.as_bytes()).bot,
+            Some(BotReason::UserAgent),
+            "{header}"
+        );
     }
     for header in ["", "  "] {
         assert_eq!(AGENTS.understand(header.as_bytes()).bot, Some(BotReason::NoUserAgent));
@@ -73,7 +152,8 @@ fn the_same_header_is_understood_once() {
 #[test]
 fn malformed_headers_are_understood_somehow() {
     let long = "Mozilla/5.0 (".repeat(40);
-    for header in [b"\xff\xfe\x00".as_slice(), b"\x00", b"(((", long.as_bytes(), "ü/1.0".as_bytes()] {
+    for header in [b"\xff\xfe\x00".as_slice(), b"\x00", b"(((", long.as_bytes(), "ü/1.0".as_bytes()]
+    {
         let agent = AGENTS.understand(header);
         assert!(!agent.browser.contains('\0') && !agent.os.contains('\0'));
     }
