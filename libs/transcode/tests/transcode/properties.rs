@@ -22,6 +22,7 @@ fn real_pool() -> DescriptorPool {
     let root = Path::new(THIRD_PARTY).parent().expect("third_party is in proto");
     let mut files = Vec::new();
     collect(root, &root.join("linkmesh"), &mut files);
+    files.push("google/rpc/error_details.proto".to_owned());
     let files: Vec<&str> = files.iter().map(String::as_str).collect();
     compile(root.to_str().expect("UTF-8"), &files)
 }
@@ -147,6 +148,21 @@ fn the_documented_paths_of_the_real_api_lead_to_its_methods() {
         let found = find(&REAL, method, path).unwrap_or_else(|| panic!("{method} {path}"));
         assert_eq!(found.route.grpc_path, name);
     }
+}
+
+#[test]
+fn the_details_of_an_error_within_an_answer_are_written_too() {
+    let path = "/v1/workspaces/w/links:batchCreate";
+    let found = find(&REAL, "POST", path).expect("a route");
+    let kind = "type.googleapis.com/google.rpc.ErrorInfo";
+    let info = serde_json::json!({"@type": kind, "reason": "ALREADY_EXISTS", "domain": "linkmesh"});
+    let error = serde_json::json!({"code": 6, "message": "taken", "details": [info]});
+    let json = serde_json::json!({"results": [{"error": error}]});
+    let answer = DynamicMessage::deserialize(found.route.method.output(), json.clone());
+    let bytes = prost::Message::encode_to_vec(&answer.expect("an answer"));
+    let written = found.response(&bytes).expect("its types are known");
+    let written: serde_json::Value = serde_json::from_slice(&written).expect("JSON");
+    assert_eq!(written, json);
 }
 
 /// JSON of `test.Everything` in canonical form, at most `depth` deep.

@@ -1,0 +1,17 @@
+//! The system tests: the whole program on real servers, and the rules of the source tree.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails, in its helpers too")]
+#![allow(unreachable_pub, reason = "helpers are shared with the long system tests")]
+
+mod arrows;
+mod bad_input;
+mod client;
+mod clients;
+mod cluster;
+mod counted;
+mod everyday;
+mod faults;
+mod manifests;
+mod propagation;
+mod tenancy;
+mod up;
