@@ -6,7 +6,10 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../../.." && pwd)
-modules=$(sh "$root/scripts/setup.sh" where)/node/node_modules
+tools=$(sh "$root/scripts/setup.sh" where)
+modules=$tools/node/node_modules
+# Where setup puts Node if the machine has none.
+PATH=$PATH:$tools/venv/bin
 [ -d "$modules" ] || { echo "no $modules: run scripts/setup.sh test" >&2; exit 1; }
 
 work=$(mktemp -d)
