@@ -13,6 +13,7 @@ use http::Response;
 use http::header;
 use hyper::body::Incoming;
 use service::HttpMetrics;
+use tracing::Instrument as _;
 
 use crate::body::Body;
 use crate::fault::Fault;
@@ -45,10 +46,15 @@ pub(crate) async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     let began = Instant::now();
     if is_for_slug(&request) {
-        let response = edge.redirects.answer(peer.ip(), &request).await;
-        let method = if request.method() == Method::HEAD { "HEAD" } else { "GET" };
-        let status = response.status().as_u16();
-        edge.http.observe(method, SLUG_ROUTE, status, "", began.elapsed());
+        let is_head = request.method() == Method::HEAD;
+        let method = if is_head { "HEAD" } else { "GET" };
+        // Below the usual level: a span for each redirect costs more than the redirect.
+        let span = tracing::debug_span!("redirect", method, route = SLUG_ROUTE);
+        rpc::trace::adopt(&span, request.headers());
+        let response = edge.redirects.answer(peer.ip(), &request).instrument(span).await;
+        let (status, took) = (response.status().as_u16(), began.elapsed());
+        tracing::debug!(method, route = SLUG_ROUTE, status, ?took, "answered");
+        edge.http.observe(method, SLUG_ROUTE, status, "", took);
         return Ok(response);
     }
     Ok(Box::pin(call(edge, request, began)).await)
@@ -76,22 +82,30 @@ async fn call(edge: Arc<Edge>, request: Request<Incoming>, began: Instant) -> Re
         began,
         is_grpc: false,
     };
-    let outcome = match Dialect::of(request.headers()) {
-        Some(dialect) => {
-            observation.is_grpc = true;
-            if let Some(method) = methods::find(request.uri().path()) {
-                observation.route = method.path;
-            }
-            grpc::answer(gateway, dialect, request).await
-        }
-        None => match find_rest(&request) {
-            Ok((found, method)) => {
-                observation.route = method.path;
-                rest::answer(gateway, found, method, request).await
-            }
-            Err(fault) => Err(fault),
-        },
+    let dialect = Dialect::of(request.headers());
+    let found = match dialect {
+        Some(_) => Ok(None),
+        None => find_rest(&request).map(Some),
     };
+    observation.is_grpc = dialect.is_some();
+    let method = match &found {
+        Ok(Some((_, method))) => Some(*method),
+        Ok(None) => methods::find(request.uri().path()),
+        Err(_) => None,
+    };
+    if let Some(method) = method {
+        observation.route = method.path;
+    }
+    let span = tracing::info_span!("request", route = observation.route);
+    rpc::trace::adopt(&span, request.headers());
+    let answer = async {
+        match (dialect, found?) {
+            (Some(dialect), _) => grpc::answer(gateway, dialect, request).await,
+            (None, Some((found, method))) => rest::answer(gateway, found, method, request).await,
+            (None, None) => Err(Fault::path_unknown()),
+        }
+    };
+    let outcome = answer.instrument(span).await;
     let mut response = outcome.unwrap_or_else(|fault| {
         observation.is_grpc = false;
         fault.into_response()

@@ -57,7 +57,9 @@ impl Drop for Guard {
         } else {
             (self.status, "")
         };
-        http.observe(method, route, status, name, began.elapsed());
+        let took = began.elapsed();
+        tracing::debug!(method, route, status, grpc_code = name, ?took, "answered");
+        http.observe(method, route, status, name, took);
     }
 }
 

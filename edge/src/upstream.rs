@@ -3,6 +3,8 @@
 //! Only what is listed passes, so that nothing a client sends can pass for ours: no `linkmesh-*`, no `grpc-internal-*`, no
 //! identity, no forwarding header.
 
+use std::pin::Pin;
+use std::pin::pin;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -34,6 +36,10 @@ const UNARY_MAX: Duration = Duration::from_secs(30);
 /// The longest that a stream may last.
 const STREAM_MAX: Duration = Duration::from_hours(1);
 
+/// How long, and for how many bytes, what exceeds a body's limit is read before it is refused. nginx's `lingering_timeout` is
+/// as long.
+const LINGER_MAX: Duration = Duration::from_secs(5);
+const LINGER_BYTES_MAX: usize = 64 << 20;
 const SERVER_TIMEOUT: HeaderName = HeaderName::from_static("x-server-timeout");
 /// What a client's metadata may say to services.
 const PASSED: [HeaderName; 4] = [
@@ -103,16 +109,32 @@ where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let bytes_min = body.size_hint().lower();
-    if bytes_min > bytes_max as u64 {
-        return Err(Fault::body_too_large(bytes_max));
+    let mut body = pin!(body);
+    let is_too_long = body.size_hint().lower() > bytes_max as u64;
+    if !is_too_long {
+        let read = Limited::new(body.as_mut(), bytes_max).collect();
+        match tokio::time::timeout_at(deadline.0.into(), read).await {
+            Err(_) => return Err(Fault::deadline_exceeded()),
+            Ok(Ok(whole)) => return Ok(whole.to_bytes()),
+            Ok(Err(error)) if !error.is::<LengthLimitError>() => return Err(Fault::body_broken()),
+            Ok(Err(_)) => {}
+        }
     }
-    let read = Limited::new(body, bytes_max).collect();
-    match tokio::time::timeout_at(deadline.0.into(), read).await {
-        Err(_) => Err(Fault::deadline_exceeded()),
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Fault::body_too_large(bytes_max)),
-        Ok(Err(_)) => Err(Fault::body_broken()),
+    let until = (Instant::now() + LINGER_MAX).min(deadline.0);
+    // Whether it came to an end in time or not: the answer is the same.
+    drop(tokio::time::timeout_at(until.into(), discard(body)).await);
+    Err(Fault::body_too_large(bytes_max))
+}
+
+/// Reads on without keeping anything. A client that is still sending when its connection is closed may never read the
+/// answer that says why.
+async fn discard<B: http_body::Body<Data = Bytes>>(mut body: Pin<&mut B>) {
+    let mut bytes = 0;
+    while let Some(Ok(frame)) = body.as_mut().frame().await {
+        bytes += frame.data_ref().map_or(0, Bytes::len);
+        if bytes > LINGER_BYTES_MAX {
+            return;
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! many shards and no allocation.
 
 mod entry;
+mod fill;
 mod l2;
 mod metrics;
 mod shard;

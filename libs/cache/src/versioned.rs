@@ -21,21 +21,15 @@ use rapidhash::fast::RandomState;
 
 use crate::L2;
 use crate::Metrics;
-use crate::entry;
 use crate::entry::Entry;
 use crate::entry::Filled;
 use crate::entry::Stored;
-use crate::l2::Write;
 use crate::metrics::Cells;
 use crate::shard::Offer;
 use crate::shard::Shard;
 
 /// Shards of L1: enough that requests rarely meet at one.
 const SHARDS: usize = 64;
-/// How long the source is left alone for a key, while a stale entry is served, after it failed to answer.
-const RETRY_MICROS: i64 = 1_000_000;
-/// Reads of the source for one look-up: the second only if the first was overtaken by a change.
-const READS_MAX: u32 = 2;
 
 /// How a cache behaves.
 #[derive(Debug, Clone)]
@@ -52,26 +46,26 @@ pub struct Options {
     pub scope_bytes: Option<usize>,
 }
 
-type Answer<V, E> = Result<Arc<Entry<V>>, E>;
+pub(crate) type Answer<V, E> = Result<Arc<Entry<V>>, E>;
 type Flight<V, E> = Pin<Box<dyn Future<Output = Answer<V, E>> + Send>>;
 type Flights<V, E> = HashMap<Arc<[u8]>, WeakShared<Flight<V, E>>>;
 
 /// A versioned cache of `V`, read from a source that fails with `E`. Cheap to clone.
 pub struct Versioned<V, E>(Arc<Inner<V, E>>);
 
-struct Inner<V, E> {
-    options: Options,
-    ttl_micros: i64,
+pub(crate) struct Inner<V, E> {
+    pub(crate) options: Options,
+    pub(crate) ttl_micros: i64,
     /// From this age on, one request reads the source anew while the others are served what is here.
     refresh_micros: i64,
-    stale_micros: i64,
+    pub(crate) stale_micros: i64,
     hasher: RandomState,
     shards: Vec<RwLock<Shard<V>>>,
     flights: Mutex<Flights<V, E>>,
     /// What was read before this moment is read again; see [`Versioned::doubt`].
     doubt_micros: AtomicI64,
-    l2: Option<L2>,
-    cells: Arc<Cells>,
+    pub(crate) l2: Option<L2>,
+    pub(crate) cells: Arc<Cells>,
 }
 
 /// What L1 says.
@@ -231,7 +225,7 @@ impl<V: Stored, E: Clone + Send + Sync + 'static> Inner<V, E> {
         &self.shards[index]
     }
 
-    fn shard(&self, key: &[u8]) -> RwLockReadGuard<'_, Shard<V>> {
+    pub(crate) fn shard(&self, key: &[u8]) -> RwLockReadGuard<'_, Shard<V>> {
         self.lock(key).read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -263,130 +257,23 @@ impl<V: Stored, E: Clone + Send + Sync + 'static> Inner<V, E> {
         Lookup::Missing
     }
 
-    fn is_doubted(&self, read_micros: i64) -> bool {
+    pub(crate) fn is_doubted(&self, read_micros: i64) -> bool {
         read_micros < self.doubt_micros.load(Ordering::Relaxed)
     }
 
-    fn keep(&self, key: &[u8], mut filled: Filled<V>, forgotten: u64, now_micros: i64) -> Offer<V> {
+    pub(crate) fn keep(
+        &self,
+        key: &[u8],
+        mut filled: Filled<V>,
+        forgotten: u64,
+        now_micros: i64,
+    ) -> Offer<V> {
         // A primary whose clock is ahead of ours must not make an entry live longer.
         filled.read_micros = filled.read_micros.min(now_micros);
         let entry = Entry::new(filled);
         let scope_bytes = self.scope_bytes(key);
         self.shard_mut(key).offer(key, scope_bytes, entry, forgotten, now_micros)
     }
-
-    async fn fill<F>(
-        &self,
-        key: &[u8],
-        now_micros: i64,
-        read: impl Fn() -> F + Send + Sync + 'static,
-    ) -> Answer<V, E>
-    where
-        F: Future<Output = Result<Filled<V>, E>> + Send + 'static,
-    {
-        let stale = match self.fill_from_l2(key, now_micros).await {
-            FromL2::Fresh(entry) => return Ok(entry),
-            FromL2::Stale(filled) => Some(filled),
-            FromL2::Nothing => None,
-        };
-        let mut reads = 0;
-        loop {
-            reads += 1;
-            let forgotten = self.shard(key).forgotten();
-            let filled = match read().await {
-                Ok(filled) => filled,
-                Err(error) => return self.fall_back(key, stale, now_micros).ok_or(error),
-            };
-            let (version, read_micros) = (filled.version, filled.read_micros);
-            match self.keep(key, filled, forgotten, now_micros) {
-                Offer::Kept(entry) => {
-                    self.share(&[(key, &entry)], now_micros).await;
-                    return Ok(entry);
-                }
-                Offer::Refused(entry) if reads == READS_MAX => {
-                    // This read began after the higher version was seen: it is the present, but not worth remembering.
-                    tracing::debug!(cache = self.options.name, version, read_micros, "not kept");
-                    return Ok(entry);
-                }
-                Offer::Refused(_) => {}
-            }
-        }
-    }
-
-    async fn fill_from_l2(&self, key: &[u8], now_micros: i64) -> FromL2<V> {
-        let Some(l2) = &self.l2 else { return FromL2::Nothing };
-        let forgotten = {
-            let shard = self.shard(key);
-            if shard.doubts(now_micros) {
-                return FromL2::Nothing;
-            }
-            shard.forgotten()
-        };
-        let bytes = l2.get(&self.l2_key(key)).await;
-        let Some(filled) = bytes.and_then(|bytes| entry::decode::<V>(&bytes)) else {
-            self.cells.l2.miss();
-            return FromL2::Nothing;
-        };
-        let is_old = now_micros.saturating_sub(filled.read_micros) >= self.ttl_micros;
-        if is_old || self.is_doubted(filled.read_micros) {
-            self.cells.l2.miss();
-            return FromL2::Stale(filled);
-        }
-        match self.keep(key, filled, forgotten, now_micros) {
-            Offer::Kept(entry) => {
-                self.cells.l2.hit();
-                FromL2::Fresh(entry)
-            }
-            Offer::Refused(_) => {
-                self.cells.l2.miss();
-                FromL2::Nothing
-            }
-        }
-    }
-
-    /// What to serve when the source can't answer: what L1 holds, or what L2 held, unless it is too old.
-    fn fall_back(
-        &self,
-        key: &[u8],
-        from_l2: Option<Filled<V>>,
-        now_micros: i64,
-    ) -> Option<Arc<Entry<V>>> {
-        if let Some(filled) = from_l2 {
-            let forgotten = self.shard(key).forgotten();
-            drop(self.keep(key, filled, forgotten, now_micros));
-        }
-        let entry = self.shard(key).get(key).cloned()?;
-        if entry.age_micros(now_micros) >= self.stale_micros {
-            return None;
-        }
-        entry.retry_micros.store(now_micros.saturating_add(RETRY_MICROS), Ordering::Relaxed);
-        Some(entry)
-    }
-
-    /// Offers entries to L2, which keeps each for as long as it may be served.
-    async fn share(&self, entries: &[(&[u8], &Arc<Entry<V>>)], now_micros: i64) {
-        let Some(l2) = &self.l2 else { return };
-        let writes: Vec<Write> = entries
-            .iter()
-            .filter_map(|(key, entry)| {
-                let left = self.stale_micros.saturating_sub(entry.age_micros(now_micros));
-                let keep =
-                    Duration::from_micros(u64::try_from(left).ok().filter(|left| *left > 0)?);
-                Some(Write { key: self.l2_key(key), bytes: entry::encode(entry), keep })
-            })
-            .collect();
-        l2.set_if_newer(&writes).await;
-    }
-
-    fn l2_key(&self, key: &[u8]) -> Vec<u8> {
-        [b"linkmesh:", self.options.name.as_bytes(), b":", key].concat()
-    }
-}
-
-enum FromL2<V> {
-    Fresh(Arc<Entry<V>>),
-    Stale(Filled<V>),
-    Nothing,
 }
 
 /// Takes a flight out of the list when it lands, or when nobody waits for it any more.

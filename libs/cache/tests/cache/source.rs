@@ -33,18 +33,18 @@ impl Stored for Text {
 
 pub(super) type Cache = Versioned<Text, &'static str>;
 
+type Given = Result<Filled<Text>, &'static str>;
+
 /// Answers from a list; the last answer is given for ever.
 #[derive(Clone)]
 pub(super) struct Source {
-    answers: Arc<Mutex<VecDeque<Result<Filled<Text>, &'static str>>>>,
+    answers: Arc<Mutex<VecDeque<Given>>>,
     reads: Arc<AtomicUsize>,
     gate: Arc<Semaphore>,
 }
 
 impl Source {
-    pub(super) fn new(
-        answers: impl IntoIterator<Item = Result<Filled<Text>, &'static str>>,
-    ) -> Self {
+    pub(super) fn new(answers: impl IntoIterator<Item = Given>) -> Self {
         Self {
             answers: Arc::new(Mutex::new(answers.into_iter().collect())),
             reads: Arc::default(),
@@ -53,9 +53,7 @@ impl Source {
     }
 
     /// The same, giving no answer before [`open`](Self::open).
-    pub(super) fn gated(
-        answers: impl IntoIterator<Item = Result<Filled<Text>, &'static str>>,
-    ) -> Self {
+    pub(super) fn gated(answers: impl IntoIterator<Item = Given>) -> Self {
         Self { gate: Arc::new(Semaphore::new(0)), ..Self::new(answers) }
     }
 
@@ -79,8 +77,9 @@ impl Source {
     pub(super) async fn read(self) -> Result<Filled<Text>, &'static str> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         self.gate.acquire().await.expect("it stays open").forget();
-        let mut answers = self.answers.lock().unwrap();
-        if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }.unwrap()
+        let mut answers = self.answers.lock().expect("no test panics with it");
+        let next = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
+        next.expect("a source has an answer")
     }
 
     pub(super) async fn get(
