@@ -16,6 +16,10 @@ use sqlx::PgConnection;
 
 use crate::domain;
 
+/// What makes the schema what this version needs.
+pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/identity");
+
+/// The schema, and what is named after it.
 const SCHEMA: &str = "identity";
 
 /// The service's store. Cheap to clone.

@@ -22,14 +22,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
+pub use store::MIGRATIONS;
 
 use crate::grpc::Api;
 use crate::store::{Failure, Store};
 
 /// The service's name: of its identity, its configuration section and its schema.
 pub const NAME: &str = "links";
-/// What makes the schema what this version needs.
-pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/links");
 
 /// How long request ids are kept, as the API says.
 const REQUEST_IDS_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);

@@ -9,6 +9,10 @@ use crate::store::Store;
 pub(crate) fn task(store: Store, bus: bus::Bus) -> Task {
     Task::new("links-relay", move |stop| async move {
         let announcer = Announcer::new(bus, bus::topics::LINK_CHANGES);
+        // Edges follow the topic from before the first change, so it is made before there is one.
+        if stop.run_until_cancelled(announcer.make_topic()).await.is_none() {
+            return Ok(());
+        }
         let publish = |changes: Vec<pg::outbox::Change>| {
             let announcer = announcer.clone();
             async move {

@@ -21,6 +21,9 @@ use sqlx::PgConnection;
 
 use crate::domain::{self, Host};
 
+/// What makes the schema what this version needs.
+pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/links");
+
 /// The schema, and what is named after it.
 const SCHEMA: &str = "links";
 
