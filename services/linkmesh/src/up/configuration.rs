@@ -61,8 +61,10 @@ fn own_section(site: &mut Site, service: &'static str, member: Member) -> anyhow
     let listen = format!("127.0.0.1:{}", site.port(&member.to_string())?);
     let mut own = if service == edge::NAME {
         let redis = format!("redis://127.0.0.1:{}", site.port("redis")?);
+        let mesh_listen = format!("127.0.0.1:{}", site.port(&format!("{member}.mesh"))?);
         let mut own = toml! {
             redis = redis
+            mesh_listen = mesh_listen
             // The load generator speaks for its visitors in the forwarding header.
             trusted_proxies = ["127.0.0.0/8"]
         };

@@ -1,0 +1,92 @@
+//! What a healthy cluster does, on the cluster that all these tests share; each works in a workspace of its own.
+
+use crate::bad_input;
+use crate::client::Api;
+use crate::clients;
+use crate::cluster::Cluster;
+use crate::counted;
+use crate::propagation;
+use crate::tenancy;
+
+async fn workspace() -> anyhow::Result<(&'static Cluster, Api)> {
+    let cluster = Cluster::shared().await?;
+    let api = cluster.workspace().await?;
+    Ok((cluster, api))
+}
+
+#[tokio::test]
+async fn clicks_are_counted_once_people_and_bots_apart() -> anyhow::Result<()> {
+    let (cluster, api) = workspace().await?;
+    counted::clicks_are_counted_once_people_and_bots_apart(&api, cluster.domain()).await
+}
+
+#[tokio::test]
+async fn a_redirect_follows_the_links_rules() -> anyhow::Result<()> {
+    let (cluster, api) = workspace().await?;
+    counted::a_redirect_follows_the_links_rules(&api, cluster.domain()).await
+}
+
+#[tokio::test]
+async fn fields_are_refused_by_name_and_limit() -> anyhow::Result<()> {
+    let (_, api) = workspace().await?;
+    bad_input::fields_are_refused_by_name_and_limit(&api).await
+}
+
+#[tokio::test]
+async fn malformed_bodies_and_frames_are_refused() -> anyhow::Result<()> {
+    let (_, api) = workspace().await?;
+    bad_input::malformed_bodies_and_frames_are_refused(&api).await
+}
+
+#[tokio::test]
+async fn nobody_gets_in_without_a_key_or_with_a_forged_principal() -> anyhow::Result<()> {
+    let (_, api) = workspace().await?;
+    bad_input::nobody_gets_in_without_a_key_or_with_a_forged_principal(&api).await
+}
+
+#[tokio::test]
+async fn another_workspaces_key_finds_nothing() -> anyhow::Result<()> {
+    let (cluster, one) = workspace().await?;
+    let other = cluster.workspace().await?;
+    tenancy::another_workspaces_key_finds_nothing(&one, &other).await
+}
+
+#[tokio::test]
+async fn changes_of_a_hot_link_reach_every_edge() -> anyhow::Result<()> {
+    let (cluster, api) = workspace().await?;
+    let edges = cluster.edges(&api);
+    let within = propagation::PROPAGATED_WITHIN;
+    propagation::changes_of_a_hot_link_reach_every_edge(&edges, cluster.domain(), within).await
+}
+
+#[tokio::test]
+async fn a_revoked_key_stops_working_at_every_edge() -> anyhow::Result<()> {
+    let (cluster, api) = workspace().await?;
+    let edges = cluster.edges(&api);
+    propagation::a_revoked_key_stops_working_at_every_edge(&edges, propagation::PROPAGATED_WITHIN)
+        .await
+}
+
+#[tokio::test]
+async fn a_generated_python_client_creates_clicks_and_reads() -> anyhow::Result<()> {
+    let (_, api) = workspace().await?;
+    clients::python_creates_clicks_and_reads(&api).await
+}
+
+#[tokio::test]
+async fn a_node_client_creates_clicks_watches_and_reads() -> anyhow::Result<()> {
+    let (_, api) = workspace().await?;
+    clients::node_creates_clicks_watches_and_reads(&api).await
+}
+
+#[tokio::test]
+async fn a_browsers_grpc_web_code_creates_clicks_and_reads() -> anyhow::Result<()> {
+    let (_, api) = workspace().await?;
+    clients::grpc_web_creates_clicks_and_reads(&api).await
+}
+
+#[tokio::test]
+async fn grpcurl_lists_describes_and_calls() -> anyhow::Result<()> {
+    let (cluster, api) = workspace().await?;
+    clients::grpcurl_lists_describes_and_calls(&api, cluster.domain()).await
+}
