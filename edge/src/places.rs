@@ -95,4 +95,18 @@ mod tests {
             assert!(error.why.contains("mmdb"), "{error}");
         }
     }
+
+    #[test]
+    fn addresses_of_both_kinds_have_their_country_and_private_ones_have_none() {
+        let path = stack::locate::country_database()
+            .expect("the database of countries is installed by scripts/setup.sh test");
+        let places = Places::open(&path).expect("it is a database");
+        let country = |address: &str| places.find(address.parse().expect("an address")).country;
+        assert_eq!(country("8.8.8.8"), "US");
+        assert_eq!(country("2001:4860:4860::8888"), "US");
+        assert_eq!(country("193.99.144.80"), "DE");
+        for nowhere in ["127.0.0.1", "10.0.0.1", "::1"] {
+            assert_eq!(country(nowhere), "", "{nowhere}");
+        }
+    }
 }
