@@ -27,7 +27,8 @@ pub fn adopt(span: &Span, headers: &HeaderMap) {
     if span.is_disabled() || !headers.contains_key("traceparent") {
         return;
     }
-    let parent = global::get_text_map_propagator(|propagator| propagator.extract(&Received(headers)));
+    let parent =
+        global::get_text_map_propagator(|propagator| propagator.extract(&Received(headers)));
     // It fails only where there is no telemetry, and then nobody looks at parents.
     drop(span.set_parent(parent));
 }
@@ -36,7 +37,8 @@ struct Headers<'a>(&'a mut HeaderMap);
 
 impl Injector for Headers<'_> {
     fn set(&mut self, key: &str, value: String) {
-        let (Ok(name), Ok(value)) = (HeaderName::try_from(key), HeaderValue::try_from(value)) else {
+        let (Ok(name), Ok(value)) = (HeaderName::try_from(key), HeaderValue::try_from(value))
+        else {
             return;
         };
         self.0.insert(name, value);
@@ -52,5 +54,46 @@ impl Extractor for Received<'_> {
 
     fn keys(&self) -> Vec<&str> {
         self.0.keys().map(HeaderName::as_str).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::TracerProvider as _;
+    use opentelemetry_sdk::propagation::TraceContextPropagator;
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+    #[test]
+    fn what_a_caller_began_goes_on_in_the_calls_that_are_made_for_it() {
+        global::set_text_map_propagator(TraceContextPropagator::new());
+        let provider = SdkTracerProvider::builder().build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let mut received = HeaderMap::new();
+            let parent = format!("00-{TRACE}-b7ad6b7169203331-01");
+            received.insert("traceparent", parent.parse().unwrap());
+            let span = tracing::info_span!("call");
+            adopt(&span, &received);
+
+            let mut sent = HeaderMap::new();
+            span.in_scope(|| inject(&mut sent));
+            let sent = sent["traceparent"].to_str().unwrap();
+            assert!(sent.starts_with(&format!("00-{TRACE}-")), "{sent}");
+            assert_ne!(sent, parent, "the call has a span of its own");
+        });
+    }
+
+    #[test]
+    fn without_telemetry_what_is_there_stays_as_it_is() {
+        let mut headers = HeaderMap::new();
+        headers.insert("traceparent", "00-1-2-01".parse().unwrap());
+        adopt(&tracing::info_span!("call"), &headers);
+        inject(&mut headers);
+        assert_eq!(headers["traceparent"], "00-1-2-01");
     }
 }

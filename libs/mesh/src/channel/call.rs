@@ -48,7 +48,8 @@ pub(super) async fn call(
     shared: Arc<Shared>,
     request: http::Request<tonic::body::Body>,
 ) -> Result<Response, Status> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    rpc::trace::inject(&mut parts.headers);
     let started = Instant::now();
     let method = METHODS.of_path(parts.uri.path());
     let record = Record { metrics: Arc::clone(&shared.unrouted), method, started, finished: false };

@@ -1,0 +1,8 @@
+//! A host with real listeners, a real event log on disk and real certificates: how it starts, what it shows, how it stops.
+
+#[path = "service/hosted.rs"]
+mod hosted;
+#[path = "service/lifecycle.rs"]
+mod lifecycle;
+#[path = "service/listeners.rs"]
+mod listeners;
