@@ -180,7 +180,8 @@ async fn a_short_write_is_cut_off_and_leaves_no_trace() {
     }
     assert_eq!(found(&spool)[&(0, 0)], numbered(&["a", "b", "c"]));
     let first = std::fs::metadata(folder.path().join(journal::segment_name(0))).unwrap();
-    assert_eq!(first.len() as usize, frame::SEGMENT_HEAD_BYTES + frame::frame_bytes(1));
+    let whole = frame::SEGMENT_HEAD_BYTES + frame::frame_bytes(1);
+    assert_eq!(first.len(), whole as u64);
 }
 
 #[tokio::test]
