@@ -323,7 +323,10 @@ impl Folder {
                         pending.push((range.start..middle, None));
                     }
                 }
-                error => return Err(error),
+                error @ (Trouble::NotMine
+                | Trouble::Halt(_)
+                | Trouble::Store(_)
+                | Trouble::Read(_)) => return Err(error),
             }
         }
         Ok(())

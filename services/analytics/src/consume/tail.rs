@@ -217,7 +217,7 @@ impl Tail {
         loop {
             tokio::select! {
                 Some(failed) = partitions.join_next() => {
-                    return Err(failed.map_or_else(|panic| panic.to_string(), |error| error));
+                    return Err(failed.unwrap_or_else(|panic| panic.to_string()));
                 }
                 _ = look_around.tick() => {
                     let known = u32::try_from(partitions.len()).unwrap_or(u32::MAX);

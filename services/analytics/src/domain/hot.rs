@@ -3,8 +3,8 @@
 //! They equal what is stored as long as their owner's epoch holds and every fold was committed; after any doubt they are
 //! dropped ([`Hot::drop_all`]) and read again.
 
-use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 
 use super::click::Click;
 use super::click::DIMENSIONS;
@@ -14,6 +14,8 @@ use super::rollup::Key;
 use super::rollup::PackedRollup;
 use super::rollup::Rollup;
 use super::values::Values;
+
+type Keys = HashSet<Key, rapidhash::fast::RandomState>;
 
 /// The rollups of one partition that are in memory.
 #[derive(Debug)]
@@ -31,10 +33,10 @@ impl Hot {
 
     /// Those of the keys that clicks will touch and that are not here, in order.
     pub fn missing<'a>(&self, clicks: impl Iterator<Item = &'a Click>) -> Vec<Key> {
-        let mut missing = BTreeSet::new();
+        let mut missing = Keys::default();
         let keys = clicks.flat_map(Key::of);
         missing.extend(keys.filter(|key| !self.rollups.contains_key(key)));
-        missing.into_iter().collect()
+        in_order(missing)
     }
 
     /// Takes in what was missing: `stored` as it was read, and nothing for the others.
@@ -58,7 +60,7 @@ impl Hot {
         &mut self,
         clicks: impl Iterator<Item = &'a Click>,
     ) -> Vec<(Key, PackedRollup)> {
-        let mut touched = BTreeSet::new();
+        let mut touched = Keys::default();
         for click in clicks {
             let mut values = ClickValues::default();
             for dimension in DIMENSIONS {
@@ -71,7 +73,8 @@ impl Hot {
                 touched.insert(key);
             }
         }
-        touched.into_iter().map(|key| (key, self.rollups[&key].pack(&self.values))).collect()
+        let touched = in_order(touched).into_iter();
+        touched.map(|key| (key, self.rollups[&key].pack(&self.values))).collect()
     }
 
     /// After a committed fold that touched `keys`: forgets what would take too much memory.
@@ -79,7 +82,7 @@ impl Hot {
         if self.bytes() <= self.bytes_max {
             return;
         }
-        let touched: BTreeSet<&Key> = touched.iter().collect();
+        let touched: Keys = touched.iter().copied().collect();
         self.rollups.retain(|key, _| touched.contains(key));
         if self.bytes() > self.bytes_max {
             self.drop_all();
@@ -96,6 +99,13 @@ impl Hot {
     fn bytes(&self) -> usize {
         self.values.bytes() + self.rollups.values().map(Rollup::bytes).sum::<usize>()
     }
+}
+
+/// Rows are locked in this order, so that two writers never wait for each other in a circle.
+fn in_order(keys: Keys) -> Vec<Key> {
+    let mut keys: Vec<Key> = keys.into_iter().collect();
+    keys.sort_unstable();
+    keys
 }
 
 #[cfg(test)]

@@ -21,12 +21,29 @@ impl Store {
         let primary = self.database.primary();
         let from = now.checked_sub(retention.min(BACK_MAX))?;
         pg::partitions::ensure_months(primary, TABLE, from, now.checked_add(AHEAD)?).await?;
+        self.leave_room(primary).await?;
         let dropped =
             pg::partitions::drop_before(primary, TABLE, now.checked_sub(retention)?).await?;
         for month in dropped {
             tracing::info!(month, "dropped a month of rollups, its retention is over");
         }
         Ok(())
+    }
+
+    /// Rollups are rewritten again and again while their quarter hour lasts: with room on their page, no index changes.
+    async fn leave_room(&self, primary: &sqlx::PgPool) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "DO $$ DECLARE month regclass; BEGIN
+                 FOR month IN SELECT inhrelid::regclass FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+                     WHERE inhparent = 'analytics.rollups'::regclass AND reloptions IS NULL
+                 LOOP
+                     EXECUTE format('ALTER TABLE %s SET (fillfactor = 60)', month);
+                 END LOOP;
+             END $$",
+        )
+        .execute(primary)
+        .await
+        .map(drop)
     }
 
     /// Makes the months of a range: for a redrive of old clicks, and for tests.

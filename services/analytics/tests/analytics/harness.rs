@@ -223,7 +223,8 @@ impl Running {
     /// As SIGKILL would.
     pub(crate) async fn kill(self) {
         self.task.abort();
-        let _ = self.task.await;
+        // Cancelled, or done already.
+        drop(self.task.await);
     }
 }
 

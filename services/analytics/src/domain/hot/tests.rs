@@ -48,8 +48,11 @@ fn fold(hot: &mut Hot, stored: &mut Stored, clicks: &[Click]) {
     hot.settle(&touched);
 }
 
+/// Total, minutes, values by dimension, visitors.
+type Meaning = (Counts, Vec<Counts>, BTreeMap<(usize, String), Counts>, u64);
+
 /// A stored rollup without the order of its bytes.
-fn meaning(packed: &PackedRollup) -> (Counts, Vec<Counts>, BTreeMap<(usize, String), Counts>, u64) {
+fn meaning(packed: &PackedRollup) -> Meaning {
     let mut values = BTreeMap::new();
     read_dimensions(&packed.dimensions, None, |dimension, value, counts| {
         assert!(values.insert((dimension.index(), value.to_owned()), counts).is_none());
