@@ -199,19 +199,11 @@ impl Reader {
         let deadline = Instant::now() + max_wait;
         loop {
             // Marked as seen before it is read: what comes after wakes the wait below.
-            self.end.borrow_and_update();
-            let (partition, position, cursor) =
-                (Arc::clone(&self.partition), self.position, self.cursor);
-            // The disk may be slow; and cancelled here, nothing was moved.
-            let reading =
-                tokio::task::spawn_blocking(move || partition.read(position, cursor, records_max));
-            let Ok(found) = reading.await else {
-                return Err(ReadError::Unavailable("the runtime is stopping".to_owned()));
-            };
-            let found = found?;
-            (self.position, self.cursor) = (found.position, found.cursor);
-            if !found.records.is_empty() || Instant::now() >= deadline {
-                return Ok(found.records);
+            let end = *self.end.borrow_and_update();
+            let records =
+                if end == self.position { Vec::new() } else { self.read(records_max).await? };
+            if !records.is_empty() || Instant::now() >= deadline {
+                return Ok(records);
             }
             tokio::select! {
                 changed = self.end.changed() => {
@@ -220,6 +212,20 @@ impl Reader {
                 () = tokio::time::sleep_until(deadline) => {}
             }
         }
+    }
+
+    /// Reads from the disk, which may be slow. Cancelled, it has moved nothing.
+    async fn read(&mut self, records_max: usize) -> Result<Vec<Stored>, ReadError> {
+        let (position, cursor) = (self.position, self.cursor);
+        let partition = Arc::clone(&self.partition);
+        let reading =
+            tokio::task::spawn_blocking(move || partition.read(position, cursor, records_max));
+        let Ok(found) = reading.await else {
+            return Err(ReadError::Unavailable("the runtime is stopping".to_owned()));
+        };
+        let found = found?;
+        (self.position, self.cursor) = (found.position, found.cursor);
+        Ok(found.records)
     }
 }
 

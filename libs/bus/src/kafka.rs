@@ -16,6 +16,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::Producer as _;
+use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::kafka::config::Config;
@@ -29,6 +30,9 @@ pub(crate) use reader::Reader;
 
 /// The most that a question to the brokers may take; appending has no such bound.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The wait before brokers are asked again that have no answer yet.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Kafka {
@@ -83,11 +87,21 @@ impl Kafka {
         Reader::open(self.clone(), topic, partition, offset).await
     }
 
-    /// The oldest offset of a partition, and the next.
+    /// The oldest offset of a partition, and the next. A partition whose leader is being chosen is asked again.
     pub(crate) async fn offsets(&self, topic: &str, partition: u32) -> Result<(i64, i64), Error> {
-        let producer = self.inner.producers.current();
-        let (name, id) = (topic.to_owned(), partition_id(partition)?);
-        blocking(move || producer.client().fetch_watermarks(&name, id, ANSWER_WAIT_MAX)).await
+        let id = partition_id(partition)?;
+        let deadline = Instant::now() + ANSWER_WAIT_MAX;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let (producer, name) = (self.inner.producers.current(), topic.to_owned());
+            let asked = blocking(move || producer.client().fetch_watermarks(&name, id, left)).await;
+            match asked {
+                Err(Error::Unavailable(_)) if Instant::now() + ASK_AGAIN_AFTER < deadline => {
+                    tokio::time::sleep(ASK_AGAIN_AFTER).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// How many brokers there are, and how many partitions of the topic; none if there is no such topic.
