@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
 use serde::Deserialize;
+use service::ConfigError;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -40,21 +40,32 @@ impl Config {
         DAY * self.retention_days
     }
 
+    /// Whether it can be used; contacts nothing.
+    ///
     /// # Errors
-    /// The key that is out of its limits, and the limits.
-    pub(crate) fn check(&self) -> anyhow::Result<()> {
-        ensure!(
-            (1..=3650).contains(&self.retention_days),
-            "configuration key `analytics.retention_days` must be 1 to 3650"
-        );
-        ensure!(
-            (1..=64).contains(&self.folds_in_flight_max),
-            "configuration key `analytics.folds_in_flight_max` must be 1 to 64"
-        );
-        ensure!(
-            (1..=4096).contains(&self.hot_mebibytes_max),
-            "configuration key `analytics.hot_mebibytes_max` must be 1 to 4096"
-        );
+    /// The key that is refused, and what it takes.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let refused = |error| ConfigError::new("analytics.postgres", format!("{error:#}"));
+        self.postgres.check().map_err(refused)?;
+        let (days, folds) = (1..=3650, 1..=64);
+        let checks = [
+            ("analytics.retention_days", days.contains(&self.retention_days), "must be 1 to 3650"),
+            (
+                "analytics.folds_in_flight_max",
+                folds.contains(&self.folds_in_flight_max),
+                "must be 1 to 64",
+            ),
+            (
+                "analytics.hot_mebibytes_max",
+                (1..=4096).contains(&self.hot_mebibytes_max),
+                "must be 1 to 4096",
+            ),
+        ];
+        for (key, is_good, why) in checks {
+            if !is_good {
+                return Err(ConfigError::new(key, why));
+            }
+        }
         Ok(())
     }
 

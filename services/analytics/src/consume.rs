@@ -2,6 +2,7 @@
 
 pub mod aggregator;
 pub mod decode;
+mod fold;
 pub mod folder;
 pub mod lookout;
 pub mod plan;

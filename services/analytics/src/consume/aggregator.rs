@@ -102,7 +102,8 @@ impl Aggregator {
 
     /// Renews what is held, gives up what is too much or was lost, takes what is missing to the share.
     async fn beat(&mut self) -> Result<(), store::Error> {
-        let beat = self.shared.store.beat(&self.instance, self.session, LEASE).await?;
+        let epochs: Vec<Epoch> = self.held.values().map(|held| held.epoch).collect();
+        let beat = self.shared.store.beat(&self.instance, self.session, LEASE, &epochs).await?;
         for (partition, held) in &self.held {
             if !beat.held.contains(partition) {
                 // Taken by another session or resumed by an operator: the folder's epoch is void.

@@ -22,7 +22,7 @@ const FORGOTTEN_AFTER: &str = "1 day";
 /// What one beat of an instance's heart found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Beat {
-    /// Partitions that are still this session's.
+    /// Partitions that are still held under the epochs named.
     pub held: Vec<u32>,
     /// How many it should hold.
     pub share: usize,
@@ -72,12 +72,17 @@ impl Store {
     }
 
     /// Says that a session lives, renews its leases, and tells what it holds and should hold.
+    ///
+    /// Only what is held under `epochs` is renewed: a partition that nobody folds, because the answer to its taking or its
+    /// release was lost, must run out.
     pub async fn beat(
         &self,
         instance: &str,
         session: Uuid,
         lease: Duration,
+        epochs: &[Epoch],
     ) -> Result<Beat, Error> {
+        let epochs: Vec<Uuid> = epochs.iter().map(|epoch| epoch.0).collect();
         let lease = lease.as_secs_f64();
         sqlx::query(
             "INSERT INTO analytics.instances (session, instance, seen) VALUES ($1, $2, now())
@@ -89,10 +94,11 @@ impl Store {
         .await?;
         let held: Vec<(i32,)> = sqlx::query_as(
             "UPDATE analytics.partitions SET lease_until = now() + $2 * interval '1 second'
-             WHERE owner_session = $1 RETURNING partition",
+             WHERE owner_session = $1 AND epoch = ANY($3) RETURNING partition",
         )
         .bind(session)
         .bind(lease)
+        .bind(epochs)
         .fetch_all(self.database.primary())
         .await?;
         let held: Vec<i32> = held.into_iter().map(|(partition,)| partition).collect();

@@ -166,3 +166,33 @@ async fn folding_goes_on_where_another_stopped_with_large_batches_too() {
     }
     assert_eq!(harness.counted(Uuid::nil()).await, counted(8_050));
 }
+
+#[tokio::test]
+async fn a_store_that_is_killed_and_comes_back_delays_the_counts_and_nothing_else() {
+    let folder = stack::TemporaryFolder::new().unwrap();
+    let options = stack::Options::bound(folder.path().join("postgres")).unwrap();
+    let postgres = stack::Postgres::start(options, stack::Durability::Throwaway).await.unwrap();
+    let config = pg::Config::new(postgres.url_of("postgres"));
+    let database = pg::Database::open(&config, &mut Registry::default()).unwrap();
+    pg::migrate(&database, &analytics::MIGRATIONS, analytics::NAME).await.unwrap();
+    let harness = Harness::over(database).await;
+
+    let (spool, link) = (Uuid::now_v7(), Uuid::now_v7());
+    let aggregator = harness.aggregate("a");
+    let mut number = 1;
+    for _ in 0..3 {
+        for part in 0..30 {
+            harness.produce(part % 4, spool, number, &[harness.click(link)]).await;
+            number += u64::from(part % 4 == 3);
+        }
+        number += 1;
+        postgres.kill().await;
+        harness.produce(0, spool, number, &[harness.click(link)]).await;
+        number += 1;
+        postgres.restart().await.unwrap();
+    }
+    harness.all_folded().await;
+    aggregator.stop().await;
+    assert_eq!(harness.counted(link).await, counted(93));
+    assert_eq!(harness.counted(Uuid::nil()).await, counted(93));
+}

@@ -51,7 +51,7 @@ static AGENTS: LazyLock<Arc<Agents>> =
     LazyLock::new(|| Arc::new(Agents::compile().expect("the shipped rules compile")));
 
 pub(crate) struct Harness {
-    _database: stack::TestDatabase,
+    _database: Option<stack::TestDatabase>,
     pub(crate) store: Store,
     pub(crate) bus: Bus,
     pub(crate) workspace: Uuid,
@@ -63,13 +63,20 @@ impl Harness {
     pub(crate) async fn new() -> Harness {
         let schemas = [(analytics::NAME, &analytics::MIGRATIONS)];
         let database = stack::TestDatabase::migrated(&schemas).await.unwrap();
-        let store = Store::new(database.open());
+        let opened = database.open();
+        Harness { _database: Some(database), ..Harness::over(opened).await }
+    }
+
+    /// Over a migrated database that the test brings.
+    pub(crate) async fn over(database: pg::Database) -> Harness {
+        let store = Store::new(database);
         let now = Timestamp::now();
         store.keep_months(now, window().retention).await.unwrap();
         let folder = TempDir::new().unwrap();
         let bus = open_bus(folder.path()).await;
         store.know_partitions(PARTITIONS).await.unwrap();
-        Harness { _database: database, store, bus, workspace: Uuid::now_v7(), now, _folder: folder }
+        let workspace = Uuid::now_v7();
+        Harness { _database: None, store, bus, workspace, now, _folder: folder }
     }
 
     /// The same store over another log, as if the topic had been made anew.

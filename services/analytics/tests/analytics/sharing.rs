@@ -78,6 +78,20 @@ async fn an_instance_that_starts_again_takes_its_own_back_at_once() {
 }
 
 #[tokio::test]
+async fn a_partition_whose_taking_got_no_answer_is_not_held_for_ever() {
+    let harness = Harness::new().await;
+    let hour = Duration::from_secs(3600);
+    let (a, b) = (Uuid::now_v7(), Uuid::now_v7());
+    let taken = harness.store.take("a", a, Duration::ZERO, 4).await.unwrap();
+    let (known, epoch) = taken[0];
+    let beat = harness.store.beat("a", a, hour, &[epoch]).await.unwrap();
+    assert_eq!(beat.held, [known], "the others are not known to be held");
+    let others = harness.store.take("b", b, hour, 4).await.unwrap();
+    assert_eq!(others.len(), 3);
+    assert!(others.iter().all(|(partition, _)| *partition != known));
+}
+
+#[tokio::test]
 async fn a_salt_is_made_a_day_ahead_kept_for_48_hours_and_destroyed() {
     const HOUR: i64 = 3_600_000_000;
     let harness = Harness::new().await;
