@@ -65,8 +65,11 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Refuses values outside their ranges.
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    /// Refuses values outside their ranges; contacts nothing.
+    ///
+    /// # Errors
+    /// The key that is refused, and what it takes.
+    pub fn check(&self) -> Result<(), ConfigError> {
         let hour = Duration::from_hours(1);
         let stale = Duration::from_secs(30)..=Duration::from_hours(24);
         let checks = [

@@ -2,7 +2,12 @@
 
 use std::fmt;
 
+use anyhow::{Context as _, ensure};
 use serde::Deserialize;
+use sqlx::postgres::PgConnectOptions;
+
+/// The most connections to one server that may be asked for.
+const CONNECTIONS_LIMIT: u32 = 1000;
 
 /// One service's Postgres: a primary and any number of streaming replicas of it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -26,6 +31,23 @@ impl Config {
             replicas: Vec::new(),
             connections_max: Self::default_connections_max(),
         }
+    }
+
+    /// Whether it can be used; contacts nothing.
+    ///
+    /// # Errors
+    /// A URL that is none, or `connections_max` outside 1 to 1000.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let connections_max = self.connections_max;
+        ensure!(
+            (1..=CONNECTIONS_LIMIT).contains(&connections_max),
+            "connections_max must be 1 to {CONNECTIONS_LIMIT}, not {connections_max}"
+        );
+        for url in self.replicas.iter().chain([&self.primary]) {
+            let parsed: Result<PgConnectOptions, _> = url.parse();
+            parsed.with_context(|| format!("not a Postgres URL: {}", without_password(url)))?;
+        }
+        Ok(())
     }
 
     fn default_connections_max() -> u32 {

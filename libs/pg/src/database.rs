@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use prometheus_client::registry::Registry;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -27,7 +27,6 @@ const REPLICA_ACQUIRE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Connections are renewed so that a failover or a change of address is followed.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
 const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(10 * 60);
-const CONNECTIONS_LIMIT: u32 = 1000;
 
 /// A handle to one service's Postgres; clones share the pools.
 #[derive(Debug, Clone)]
@@ -49,11 +48,8 @@ impl Database {
     /// # Errors
     /// A URL that is none, or `connections_max` outside 1 to 1000.
     pub fn open(config: &Config, registry: &mut Registry) -> anyhow::Result<Self> {
+        config.check()?;
         let connections_max = config.connections_max;
-        ensure!(
-            (1..=CONNECTIONS_LIMIT).contains(&connections_max),
-            "connections_max must be 1 to {CONNECTIONS_LIMIT}, not {connections_max}"
-        );
         let primary_options = connect_options(&config.primary)?;
         let primary = pool(connections_max, ACQUIRE_TIMEOUT, primary_options.clone());
         let mut replicas = Vec::with_capacity(config.replicas.len());

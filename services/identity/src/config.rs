@@ -1,6 +1,7 @@
 //! Section `[identity]` of the configuration.
 
 use serde::Deserialize;
+use service::ConfigError;
 
 /// What the service needs to know.
 #[derive(Clone, Debug, Deserialize)]
@@ -8,4 +9,15 @@ use serde::Deserialize;
 pub struct Config {
     /// The service's Postgres.
     pub postgres: pg::Config,
+}
+
+impl Config {
+    /// Whether it can be used; contacts nothing.
+    ///
+    /// # Errors
+    /// The key that is refused, and what it takes.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let refused = |error| ConfigError::new("identity.postgres", format!("{error:#}"));
+        self.postgres.check().map_err(refused)
+    }
 }

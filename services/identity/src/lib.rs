@@ -41,6 +41,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Opens what the service needs. Postgres and the bus may be away: the service is ready once Postgres answers.
 pub async fn assemble(config: Config, cx: Context) -> anyhow::Result<Assembly> {
+    config.check()?;
     let database = pg::Database::open(&config.postgres, &mut cx.metrics.lock())
         .context("configuration section `identity.postgres`")?;
     let store = Store::new(database);

@@ -11,17 +11,21 @@ use clap::Subcommand;
     max_term_width = 100,
     after_long_help = "\
 Examples:
-  linkmesh dev                                            everything in one process, to try out and develop
-  linkmesh serve links --config /etc/linkmesh.toml        one service, as in a cluster
-  linkmesh migrate --config /etc/linkmesh.toml            bring the schemas up to date first
-  linkmesh mesh endpoints                                 who runs, where, and how they fare
-  linkmesh workspace create --name \"Acme\"                 a new tenant
+  linkmesh dev                                        everything in one process, to try out
+  linkmesh serve links --config /etc/linkmesh.toml    one service, as in a cluster
+  linkmesh migrate --config /etc/linkmesh.toml        bring the schemas up to date first
+  linkmesh mesh endpoints                             who runs, where, and how they fare
+  linkmesh workspace create --name Acme               a new tenant
 
-Settings come from one TOML file, and from the environment over it: LINKMESH__LINKS__POSTGRES__PRIMARY sets `primary`
-in [links.postgres]. `linkmesh config check` says what is wrong with them.
+Settings come from one TOML file and, over it, from the environment: `primary` in [links.postgres] is
+LINKMESH__LINKS__POSTGRES__PRIMARY there. `linkmesh config check` says what is wrong with them.
 
-Exit codes: 0 done; 1 failed, with the reason on standard error; 2 the command line makes no sense; 64 a setting was
-refused; 130 ended by a second Ctrl-C."
+Exit codes:
+    0  done
+    1  failed; the reason is on standard error
+    2  the command line makes no sense
+   64  a setting was refused
+  130  ended by a second Ctrl-C"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]

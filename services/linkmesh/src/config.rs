@@ -104,7 +104,25 @@ impl Configuration {
         {
             edge.listen.set_ip(edge.config.listen.ip());
         }
+        configuration.check()?;
         Ok(configuration)
+    }
+
+    /// Has every service look at its own settings, as it does again at its start.
+    fn check(&self) -> Result<(), ConfigError> {
+        if let Some(section) = &self.identity {
+            section.config.check()?;
+        }
+        if let Some(section) = &self.links {
+            section.config.check()?;
+        }
+        if let Some(section) = &self.analytics {
+            section.config.check()?;
+        }
+        if let Some(section) = &self.edge {
+            section.config.check()?;
+        }
+        Ok(())
     }
 
     /// Where the mesh listeners of services are, as far as this file says.
@@ -169,9 +187,10 @@ mod tests {
             ("[links.postgres]\nprimari = 'x'\n", "links.postgres.primari"),
             ("[links]\n", "links.postgres"),
             (
-                "[links.postgres]\nprimary = 'x'\nconnections_max = 'many'\n",
+                "[links.postgres]\nprimary = 'postgres://a/b'\nconnections_max = 'many'\n",
                 "links.postgres.connections_max",
             ),
+            ("[links.postgres]\nprimary = 'nowhere'\n", "links.postgres"),
             ("[analytics]\nnonsense = 1\n", "analytics.nonsense"),
         ];
         for (toml, key) in refused {

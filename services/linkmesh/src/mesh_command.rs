@@ -23,7 +23,7 @@ Examples:
   linkmesh mesh endpoints --address links=10.0.3.7:7002 --authority /etc/linkmesh-authority")]
     Endpoints {
         /// Only instances of this service, such as `links`
-        #[arg(long, value_name = "SERVICE", default_value = "")]
+        #[arg(long, value_name = "SERVICE", default_value = "", hide_default_value = true)]
         service: String,
         /// As JSON, for scripts
         #[arg(long)]

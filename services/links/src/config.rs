@@ -1,7 +1,7 @@
 //! Section `[links]` of the configuration.
 
-use anyhow::{Context as _, ensure};
 use serde::Deserialize;
+use service::ConfigError;
 
 use crate::domain::Host;
 use crate::wire::Origin;
@@ -46,23 +46,34 @@ impl Config {
         "https".to_owned()
     }
 
+    /// Whether it can be used; contacts nothing.
+    ///
+    /// # Errors
+    /// The key that is refused, and what it takes.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let refused = |error| ConfigError::new("links.postgres", format!("{error:#}"));
+        self.postgres.check().map_err(refused)?;
+        self.shared_host()?;
+        self.origin()?;
+        Ok(())
+    }
+
     /// The shared domain, checked.
-    pub(crate) fn shared_host(&self) -> anyhow::Result<Host> {
-        Host::parse_any("shared_domain", &self.shared_domain).map_err(|violation| {
-            anyhow::anyhow!("configuration key `links.shared_domain` {}", violation.why)
-        })
+    pub(crate) fn shared_host(&self) -> Result<Host, ConfigError> {
+        Host::parse_any("shared_domain", &self.shared_domain)
+            .map_err(|violation| ConfigError::new("links.shared_domain", violation.why))
     }
 
     /// How short links are shown, checked.
-    pub(crate) fn origin(&self) -> anyhow::Result<Origin> {
-        let scheme = ["http", "https"]
-            .into_iter()
-            .find(|scheme| *scheme == self.short_uri_scheme)
-            .context("configuration key `links.short_uri_scheme` must be `http` or `https`")?;
-        ensure!(
-            self.short_uri_port != Some(0),
-            "configuration key `links.short_uri_port` must be 1 to 65535"
-        );
+    pub(crate) fn origin(&self) -> Result<Origin, ConfigError> {
+        let Some(scheme) =
+            ["http", "https"].into_iter().find(|scheme| *scheme == self.short_uri_scheme)
+        else {
+            return Err(ConfigError::new("links.short_uri_scheme", "must be `http` or `https`"));
+        };
+        if self.short_uri_port == Some(0) {
+            return Err(ConfigError::new("links.short_uri_port", "must be 1 to 65535"));
+        }
         Ok(Origin { scheme, port: self.short_uri_port })
     }
 }

@@ -39,6 +39,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Opens what the service needs. Postgres and the bus may be away: the service is ready once Postgres answers.
 pub async fn assemble(config: Config, cx: Context) -> anyhow::Result<Assembly> {
+    config.check()?;
     let origin = config.origin()?;
     let shared = config.shared_host()?;
     let database = pg::Database::open(&config.postgres, &mut cx.metrics.lock())

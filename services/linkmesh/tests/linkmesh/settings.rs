@@ -14,6 +14,7 @@ fn a_refused_setting_is_named_in_full_with_exit_code_64() {
         ("[hots]\n", "hots", "host"),
         ("[host]\nzoen = 'a'\n", "host.zoen", "`zone`"),
         ("[mesh]\nregistry = 'zookeeper://a'\n", "mesh.registry", "etcd://"),
+        ("[bus]\nuri = 'rabbit://secret@a'\n", "bus.uri", "kafka://"),
         ("[edge]\nbody_bytes_max = 1\n", "edge.body_bytes_max", "67108864"),
         ("[edge]\nlisten = 'nowhere'\n", "edge.listen", ""),
     ];
