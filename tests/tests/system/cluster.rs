@@ -116,16 +116,6 @@ impl Cluster {
         self.up(["kill"].iter().chain(members)).await.map(drop)
     }
 
-    /// Freezes members: their connections stay open and silent.
-    pub async fn freeze(&self, members: &[&str]) -> anyhow::Result<()> {
-        self.up(["kill", "--signal", "stop"].iter().chain(members)).await.map(drop)
-    }
-
-    /// Lets frozen members go on.
-    pub async fn thaw(&self, members: &[&str]) -> anyhow::Result<()> {
-        self.up(["kill", "--signal", "cont"].iter().chain(members)).await.map(drop)
-    }
-
     /// Asks members to stop, and waits until they have.
     pub async fn stop(&self, members: &[&str]) -> anyhow::Result<()> {
         self.up(["stop"].iter().chain(members)).await.map(drop)

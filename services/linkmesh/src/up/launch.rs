@@ -162,10 +162,9 @@ async fn start_server(start: ServerStart) -> anyhow::Result<ServerStarted> {
 
 fn note_server(site: &mut Site, server: ServerStarted) -> anyhow::Result<()> {
     if let Some((url, folder)) = server.postgres {
-        let slot = match server.member {
-            Member::Replica => &mut site.saved.replica,
-            _primary => &mut site.saved.postgres,
-        };
+        let saved = &mut site.saved;
+        let is_replica = server.member == Member::Replica;
+        let slot = if is_replica { &mut saved.replica } else { &mut saved.postgres };
         *slot = Some(url);
         if !site.saved.postgres_folders.contains(&folder) {
             site.saved.postgres_folders.push(folder);
