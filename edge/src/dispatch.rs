@@ -20,6 +20,7 @@ use crate::fault::Fault;
 use crate::gateway::Gateway;
 use crate::grpc;
 use crate::grpc::Dialect;
+use crate::health;
 use crate::methods;
 use crate::observed::Observation;
 use crate::redirect::Redirects;
@@ -95,6 +96,9 @@ async fn call(edge: Arc<Edge>, request: Request<Incoming>, began: Instant) -> Re
     };
     if let Some(method) = method {
         observation.route = method.path;
+    } else if dialect.is_some() {
+        let local = health::local_service(request.uri().path());
+        observation.route = local.unwrap_or(UNKNOWN_ROUTE);
     }
     let span = tracing::info_span!("request", route = observation.route);
     rpc::trace::adopt(&span, request.headers());

@@ -150,7 +150,7 @@ async fn call(
     gateway: &Gateway,
     request: Request<tonic::body::Body>,
 ) -> Result<Response<tonic::body::Body>, Fault> {
-    if health::is_local(request.uri().path()) {
+    if health::local_service(request.uri().path()).is_some() {
         let mut local = gateway.local.clone();
         let answered = local.call(request).await;
         return Ok(answered.unwrap_or_else(|never| match never {}));

@@ -29,10 +29,10 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How long one watch lasts.
 const WATCH_MAX: Duration = Duration::from_hours(1);
 
-/// Whether a gRPC path is answered here.
-pub(crate) fn is_local(path: &str) -> bool {
+/// The service that a gRPC path names, if it is answered here.
+pub(crate) fn local_service(path: &str) -> Option<&'static str> {
     let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    service == HEALTH || REFLECTION.contains(&service)
+    [HEALTH, REFLECTION[0], REFLECTION[1]].into_iter().find(|local| *local == service)
 }
 
 /// The services that the edge answers itself.

@@ -60,7 +60,7 @@ pub(crate) struct Listener {
 /// What every connection of a listener shares.
 #[derive(Clone)]
 struct Connections {
-    builder: auto::Builder<Tracked>,
+    builder: auto::Builder<Streams>,
     edge: Arc<Edge>,
     stop: CancellationToken,
     give_up: CancellationToken,
@@ -70,12 +70,10 @@ impl Listener {
     /// Accepts until `stop`; then says GOAWAY, and gives what is in flight until `drain_max`.
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let tracker = TaskTracker::new();
-        let connections = Connections {
-            builder: builder(Tracked(tracker.clone())),
-            edge: self.edge,
-            stop: stop.clone(),
-            give_up: CancellationToken::new(),
-        };
+        let give_up = CancellationToken::new();
+        let streams = Streams { tracker: tracker.clone(), give_up: give_up.clone() };
+        let connections =
+            Connections { builder: builder(streams), edge: self.edge, stop: stop.clone(), give_up };
         let slots = Arc::new(Semaphore::new(self.connections_max));
         self.ready.send_replace(true);
         loop {
@@ -164,8 +162,8 @@ impl Connections {
     }
 }
 
-fn builder(executor: Tracked) -> auto::Builder<Tracked> {
-    let mut builder = auto::Builder::new(executor);
+fn builder(streams: Streams) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(streams);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -187,15 +185,19 @@ fn builder(executor: Tracked) -> auto::Builder<Tracked> {
     builder
 }
 
-/// Runs the streams of HTTP/2 connections, so that the drain waits for them too.
+/// Runs the streams of HTTP/2 connections, so that the drain waits for them too, and ends them with their connection.
 #[derive(Debug, Clone)]
-struct Tracked(TaskTracker);
+struct Streams {
+    tracker: TaskTracker,
+    give_up: CancellationToken,
+}
 
-impl<F> hyper::rt::Executor<F> for Tracked
+impl<F> hyper::rt::Executor<F> for Streams
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        self.0.spawn(stream);
+        let give_up = self.give_up.clone();
+        self.tracker.spawn(async move { give_up.run_until_cancelled(stream).await });
     }
 }
