@@ -31,6 +31,10 @@ use crate::shard::Shard;
 /// Shards of L1: enough that requests rarely meet at one.
 const SHARDS: usize = 64;
 
+/// How long after a retry is due the source still counts as failing. Later nobody knows whether it answers again, so
+/// nobody is served a stale entry before it was asked.
+const FAILING_MICROS: i64 = 5_000_000;
+
 /// How a cache behaves.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -240,10 +244,13 @@ impl<V: Stored, E: Clone + Send + Sync + 'static> Inner<V, E> {
         }
         let age_micros = entry.age_micros(now_micros);
         if entry.has_failed() && age_micros < self.stale_micros {
-            if now_micros < entry.retry_micros.load(Ordering::Relaxed) {
+            let retry_micros = entry.retry_micros.load(Ordering::Relaxed);
+            if now_micros < retry_micros {
                 return Lookup::Fresh(entry);
             }
-            return Lookup::Ageing(entry);
+            if now_micros < retry_micros.saturating_add(FAILING_MICROS) {
+                return Lookup::Ageing(entry);
+            }
         }
         if self.is_doubted(entry.read_micros) {
             return Lookup::Missing;

@@ -85,6 +85,23 @@ async fn a_stale_answer_is_served_only_while_the_source_fails_and_up_to_its_maxi
 }
 
 #[tokio::test]
+async fn a_failure_long_ago_lets_nobody_be_served_what_is_stale_now() {
+    let cache = cache();
+    let failed = Source::new([Ok(filled(1, 0, "one")), Err("away")]);
+    assert_eq!(failed.get(&cache, 0).await, some("one"));
+    assert_eq!(failed.get(&cache, 100 * SECOND).await, some("one"));
+    let slow = Source::gated([Ok(filled(2, 200 * SECOND, "two"))]);
+    let mut asking = JoinSet::new();
+    for _ in 0..2 {
+        let (cache, slow) = (cache.clone(), slow.clone());
+        asking.spawn(async move { slow.get(&cache, 200 * SECOND).await });
+    }
+    slow.until_read(1).await;
+    slow.open(1);
+    assert_eq!(asking.join_all().await, [some("two"), some("two")]);
+}
+
+#[tokio::test]
 async fn what_was_read_before_a_doubt_is_read_again() {
     let cache = cache();
     let source = Source::new([Ok(filled(1, 5, "one")), Ok(filled(2, 20, "two"))]);
