@@ -1,12 +1,17 @@
 //! What commands say to people: results on standard output, problems on standard error.
 
+use std::io::ErrorKind;
 use std::io::Write as _;
 
 use anyhow::Context as _;
 
 /// One line of a result.
 pub(crate) fn line(text: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout(), "{text}").context("writing to standard output")
+    match writeln!(std::io::stdout(), "{text}") {
+        // A reader such as `head` has what it wanted.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("writing to standard output"),
+    }
 }
 
 /// A value as indented JSON, for scripts.

@@ -8,3 +8,5 @@ mod dev;
 mod program;
 #[path = "linkmesh/settings.rs"]
 mod settings;
+#[path = "linkmesh/traces.rs"]
+mod traces;

@@ -55,17 +55,23 @@ pub(crate) struct Dev {
 impl Dev {
     /// Starts it in `folder`, with its data in `.data` there, on ports of its own.
     pub(crate) fn start(folder: &Path) -> Dev {
-        Dev::start_with(folder, &["dev", "--listen", "127.0.0.1:0"])
+        Dev::start_with(folder, &["dev", "--listen", "127.0.0.1:0"], &[])
+    }
+
+    /// The same, with settings in its environment.
+    pub(crate) fn start_set(folder: &Path, environment: &[(&str, &str)]) -> Dev {
+        Dev::start_with(folder, &["dev", "--listen", "127.0.0.1:0"], environment)
     }
 
     /// Starts it where it ran before: it keeps its ports without being told.
     pub(crate) fn start_again(folder: &Path) -> Dev {
-        Dev::start_with(folder, &["dev"])
+        Dev::start_with(folder, &["dev"], &[])
     }
 
-    fn start_with(folder: &Path, arguments: &[&str]) -> Dev {
+    fn start_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Dev {
         let (out, log) = (folder.join("out"), folder.join("log"));
         let mut process = command(folder, arguments)
+            .envs(environment.iter().copied())
             .stdout(File::create(&out).unwrap())
             .stderr(File::create(&log).unwrap())
             .spawn()
@@ -102,6 +108,17 @@ impl Dev {
 
     /// An HTTP request to the edge, with the API key if `path` is the API's: the status, and the whole answer.
     pub(crate) fn http(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        self.http_with(method, path, "", body)
+    }
+
+    /// The same, with more lines in its head, each ended by CR LF.
+    pub(crate) fn http_with(
+        &self,
+        method: &str,
+        path: &str,
+        more: &str,
+        body: &str,
+    ) -> (u16, String) {
         let host = self.value("GRPC");
         let mut stream = TcpStream::connect(host).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -113,7 +130,7 @@ impl Dev {
         };
         let length = body.len();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{key}user-agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) \
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{key}{more}user-agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) \
              Gecko/20100101 Firefox/140.0\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
              connection: close\r\n\r\n"
         );
