@@ -125,11 +125,13 @@ async fn follow_partition<F, W>(
             match reader.next(BATCH_MAX, READ_WAIT).await {
                 Ok(records) if records.is_empty() => {}
                 Ok(records) => apply(records).await,
-                Err(ReadError::OutOfRange { low, high }) => {
-                    tracing::error!(topic, partition, low, high, "changes were missed");
+                // For this reader it stays so: the next one begins at the end, and doubts what was remembered.
+                Err(error @ (ReadError::OutOfRange { .. } | ReadError::Damaged(_))) => {
+                    tracing::error!(topic, partition, error = %error, "changes were missed");
+                    tokio::time::sleep(RETRY).await;
                     break;
                 }
-                Err(error) => {
+                Err(error @ ReadError::Unavailable(_)) => {
                     tracing::warn!(topic, partition, error = %error, "changes can't be read");
                     tokio::time::sleep(RETRY).await;
                 }

@@ -108,10 +108,10 @@ impl Routes {
         let mut applied = Vec::with_capacity(changes.len());
         for change in changes {
             let domain = change.domain.as_bytes();
-            // A domain with a link is one, whatever was remembered.
-            let is_denied =
-                self.domains.peek(domain, now_micros).is_some_and(|rule| rule.value.is_none());
-            if is_denied {
+            // A domain with a link is one, whatever was remembered, or was read before and is on its way here.
+            let is_known =
+                self.domains.peek(domain, now_micros).is_some_and(|rule| rule.value.is_some());
+            if !is_known {
                 self.domains.outdate(domain, change.version, now_micros);
             }
             let Some(value) = target(change.route.as_ref()) else { continue };

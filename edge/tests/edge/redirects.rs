@@ -208,6 +208,41 @@ async fn a_resolve_overtaken_by_a_change_does_not_bring_the_old_state() {
 }
 
 #[tokio::test]
+async fn a_resolve_overtaken_by_the_first_link_of_a_domain_does_not_deny_the_domain() {
+    let world = World::start().await;
+    let (old, new) = (route("https://shop.example/old"), route("https://shop.example/new"));
+    world.put("first", 1, Some(old));
+    assert_eq!(world.send("GET", "/first", &[]).await.status, 302);
+
+    let host = "new.example";
+    let resolves = world.doubles.state().resolves;
+    world.doubles.resolve_gate.forget_permits(Semaphore::MAX_PERMITS);
+    let asking = async { world.send("GET", "/sale", &[("host", host)]).await };
+    let changing = async {
+        // That there is no such domain was read, and is held on its way.
+        let is_read = async || world.doubles.state().resolves > resolves;
+        world.eventually("it is resolved", is_read).await;
+        let place = (host.to_owned(), "sale".to_owned());
+        let version = version(0);
+        world.doubles.state().domains.insert(host.to_owned(), false);
+        world.doubles.state().routes.insert(place, (Some(new.clone()), version));
+        world.announce_on(host, "sale", version, Some(new.clone())).await;
+        world.change("first", version, Some(new.clone())).await;
+        world
+            .eventually("the changes are seen", async || {
+                let answer = world.send("GET", "/first", &[]).await;
+                answer.header("location") == Some("https://shop.example/new")
+            })
+            .await;
+        world.doubles.resolve_gate.add_permits(1_000);
+    };
+    let (answer, ()) = tokio::join!(asking, changing);
+    assert_eq!(answer.header("location"), Some("https://shop.example/new"));
+    let answer = world.send("GET", "/sale", &[("host", host)]).await;
+    assert_eq!(answer.header("location"), Some("https://shop.example/new"));
+}
+
+#[tokio::test]
 async fn while_links_can_not_answer_what_is_remembered_is_served_and_nothing_else_is_invented() {
     let world = World::start().await;
     world.put("sale", 1, Some(route("https://shop.example")));

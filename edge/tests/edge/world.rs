@@ -188,8 +188,19 @@ impl World {
 
     /// Announces a change on the bus.
     pub(super) async fn announce(&self, slug: &str, version: i64, route: Option<Route>) {
+        self.announce_on("l.example", slug, version, route).await;
+    }
+
+    /// Announces a change on any domain.
+    pub(super) async fn announce_on(
+        &self,
+        domain: &str,
+        slug: &str,
+        version: i64,
+        route: Option<Route>,
+    ) {
         let change =
-            LinkChanged { domain: "l.example".to_owned(), slug: slug.to_owned(), version, route };
+            LinkChanged { domain: domain.to_owned(), slug: slug.to_owned(), version, route };
         self.publish(bus::topics::LINK_CHANGES.name, slug, &change).await;
     }
 
