@@ -62,7 +62,7 @@ impl LocalAuthority {
     /// Opens the authority of a folder, and makes both if there is none.
     ///
     /// # Errors
-    /// If the folder can't be read or written, or others than its owner may read the key.
+    /// If the folder can't be read or written, or others than the key's owner and group may read it.
     pub fn open_or_create(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join(AUTHORITY_FILE);
         if !path.exists() {
@@ -76,9 +76,10 @@ impl LocalAuthority {
 
     fn open(path: &Path) -> anyhow::Result<Self> {
         let mode = fs::metadata(path)?.permissions().mode();
+        // The group may read it: that is how Kubernetes hands a Secret to a pod that does not run as root.
         ensure!(
-            mode & 0o077 == 0,
-            "others may read the key (mode {:o}): run chmod 600 on it, and replace it if it may have been read",
+            mode & 0o027 == 0,
+            "others may read or change the key (mode {:o}): run chmod 600 on it, and replace it if it may have been read",
             mode & 0o777
         );
         let text = fs::read(path)?;
@@ -197,7 +198,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         LocalAuthority::open_or_create(folder.path()).unwrap();
         let path = folder.path().join(AUTHORITY_FILE);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let error = LocalAuthority::open_or_create(folder.path()).unwrap_err();
         assert!(format!("{error:#}").contains("chmod 600"), "{error:#}");
     }
