@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use sqlx::Connection as _;
 
-use crate::postgres::{DATABASE, LIMITS, Site, connect};
+use crate::postgres::{DATABASE, LIMITS, Site, USER, connect};
 use crate::{Lifetime, Options, Postgres, Server};
 
 /// A running replica; see [`Server`] for what can be done to it.
@@ -35,8 +35,7 @@ impl PostgresReplica {
     /// # Errors
     /// As [`Self::start`].
     pub async fn start_of(primary_url: &str, options: Options) -> anyhow::Result<Self> {
-        let (_, rest) = primary_url.split_once("://linkmesh:").context("not a URL of ours")?;
-        let (password, _) = rest.split_once('@').context("not a URL of ours")?;
+        let password = password_of(primary_url)?;
         let site = Site::with_password(&options, Some(password))?;
         if !site.data.exists() {
             copy(primary_url, &site).await.context("copying the primary")?;
@@ -86,12 +85,15 @@ async fn copy(primary_url: &str, site: &Site) -> anyhow::Result<()> {
     .await?;
     connection.close().await?;
 
-    let data = fresh.to_string_lossy();
+    let (data, port) = (fresh.to_string_lossy(), port_of(primary_url)?);
     let mut program = site.program(
         "pg_basebackup",
         &[
-            "--dbname",
-            primary_url,
+            "--host=127.0.0.1",
+            "--port",
+            port,
+            "--username",
+            USER,
             "--pgdata",
             data.as_ref(),
             "--wal-method=stream",
@@ -103,7 +105,20 @@ async fn copy(primary_url: &str, site: &Site) -> anyhow::Result<()> {
             "--no-sync",
         ],
     )?;
+    // Not an argument: everyone on the machine can read those.
+    program.environment.push(("PGPASSWORD".into(), site.password.clone().into()));
     program.lifetime = Lifetime::Bound;
     program.run(BASE_BACKUP_TIME_MAX.max(LIMITS.start_max)).await?;
     fs::rename(&fresh, &site.data).context("moving the copy into place")
+}
+
+/// URLs are written by [`Site::url`] alone, so their form is known.
+fn password_of(url: &str) -> anyhow::Result<&str> {
+    let (_, rest) = url.split_once("://linkmesh:").context("not a URL of ours")?;
+    Ok(rest.split_once('@').context("not a URL of ours")?.0)
+}
+
+fn port_of(url: &str) -> anyhow::Result<&str> {
+    let (_, rest) = url.split_once("@127.0.0.1:").context("not a URL of ours")?;
+    Ok(rest.split_once('/').context("not a URL of ours")?.0)
 }
