@@ -40,7 +40,7 @@ const READ_RECORDS_MAX: usize = 1_024;
 /// How long one read waits before the loop looks around.
 const IDLE_WAIT: Duration = Duration::from_millis(500);
 /// Folds of a partition begin at least this far apart, so that its rollups are not rewritten for each click…
-const GAP_MIN: Duration = Duration::from_millis(40);
+const GAP_MIN: Duration = Duration::from_millis(80);
 /// …and at most this far: what a click waits.
 const GAP_MAX: Duration = Duration::from_millis(250);
 /// Between these, the gap is this many times what the last fold took, so that a busy store gets fewer, larger folds.

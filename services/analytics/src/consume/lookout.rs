@@ -43,10 +43,15 @@ pub async fn run(
 }
 
 async fn look(shared: &Shared, instance: &str, known: bool) -> anyhow::Result<()> {
-    if !known {
-        shared.bus.ensure_topic(&bus::topics::LINK_EVENTS).await?;
-    }
-    let count = shared.bus.partitions(TOPIC).await?;
+    let count = match shared.bus.partitions(TOPIC).await {
+        Ok(count) if known => count,
+        // Not made yet, or gone: a log that was set up anew has no topics.
+        Ok(_) | Err(bus::Error::Refused(_)) => {
+            shared.bus.ensure_topic(&bus::topics::LINK_EVENTS).await?;
+            shared.bus.partitions(TOPIC).await?
+        }
+        Err(error) => return Err(error.into()),
+    };
     shared.store.know_partitions(count).await?;
     let mut lag = 0;
     for view in shared.store.partitions().await? {
