@@ -57,11 +57,15 @@ impl Announcer {
             let record = Record { key: Some(key.into()), headers: Vec::new(), value: value.into() };
             self.bus.produce(name, PARTITION, record)
         });
-        stream::iter(sends)
+        let sent = stream::iter(sends)
             .buffer_unordered(IN_FLIGHT_MAX)
             .try_for_each(|_offset| async { Ok(()) })
-            .await
-            .with_context(|| format!("publishing on {name}"))
+            .await;
+        if let Err(bus::Error::Refused(_)) = sent {
+            // A log that was set up anew has no topics; then the next attempt succeeds.
+            self.bus.ensure_topic(&self.topic).await?;
+        }
+        sent.with_context(|| format!("publishing on {name}"))
     }
 }
 
@@ -81,6 +85,18 @@ fn newest(changes: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Vec<(Vec<u8>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_topic_that_is_gone_is_made_again_for_the_next_attempt() {
+        let folder = tempfile::tempdir().unwrap();
+        let uri = format!("file:{}", folder.path().join("log").display());
+        let bus = Bus::open(&uri, &mut prometheus_client::registry::Registry::default()).unwrap();
+        let announcer = Announcer::new(bus.clone(), bus::topics::KEY_CHANGES);
+        let changes = [(b"key".to_vec(), b"value".to_vec())];
+        assert!(announcer.publish(changes.clone()).await.is_err());
+        announcer.publish(changes).await.unwrap();
+        assert_eq!(bus.end_offset(bus::topics::KEY_CHANGES.name, 0).await, Ok(1));
+    }
 
     #[test]
     fn of_each_key_only_the_newest_value_is_sent() {
