@@ -116,7 +116,8 @@ fn domains_know_neither_wire_nor_store_nor_runtime() {
 fn no_crate_is_a_dumping_ground() {
     for package in workspace().packages {
         assert!(
-            !["common", "utils", "util", "types", "helpers", "shared"].contains(&package.name.as_str()),
+            !["common", "utils", "util", "types", "helpers", "shared"]
+                .contains(&package.name.as_str()),
             "{} says nothing of what it is for",
             package.name
         );

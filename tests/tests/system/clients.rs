@@ -43,13 +43,18 @@ pub async fn grpcurl_lists_describes_and_calls(api: &Api, domain: &str) -> anyho
     ] {
         anyhow::ensure!(services.lines().any(|line| line == service), "{service} in {services}");
     }
-    for hidden in ["AuthenticationService", "ResolverService", "SaltsService", "AggregatorService"] {
+    for hidden in ["AuthenticationService", "ResolverService", "SaltsService", "AggregatorService"]
+    {
         anyhow::ensure!(!services.contains(hidden), "{hidden} is not for the world: {services}");
     }
     let described = grpcurl(api, &[], &["describe", &format!("{LINKS}.CreateLink")]).await?;
-    anyhow::ensure!(described.contains("returns ( .linkmesh.links.v1.CreateLinkResponse )"), "{described}");
+    anyhow::ensure!(
+        described.contains("returns ( .linkmesh.links.v1.CreateLinkResponse )"),
+        "{described}"
+    );
 
-    let request = json!({"parent": api.workspace, "link": {"destinationUri": "https://example.com/grpcurl"}});
+    let request =
+        json!({"parent": api.workspace, "link": {"destinationUri": "https://example.com/grpcurl"}});
     let created = call(api, &format!("{LINKS}/CreateLink"), request).await?;
     let text = |name: &str| created["link"][name].as_str().unwrap_or_default().to_owned();
     let (name, slug) = (text("name"), text("slug"));
@@ -104,10 +109,16 @@ async fn finish(mut command: Command) -> anyhow::Result<String> {
     let output = tokio::time::timeout(CLIENT_TIMEOUT, command.output())
         .await
         .with_context(|| format!("{command:?} took longer than {CLIENT_TIMEOUT:?}"))?
-        .with_context(|| format!("{command:?}; `scripts/setup.sh test` installs what tests need"))?;
+        .with_context(|| {
+            format!("{command:?}; `scripts/setup.sh test` installs what tests need")
+        })?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "{command:?}: {}\n{printed}\n{complaint}", output.status);
+    anyhow::ensure!(
+        output.status.success(),
+        "{command:?}: {}\n{printed}\n{complaint}",
+        output.status
+    );
     Ok(printed)
 }
 
