@@ -54,6 +54,12 @@ impl Fault {
         Self::with(error, StatusCode::UNSUPPORTED_MEDIA_TYPE)
     }
 
+    /// A compressed message, which no service reads. gRPC's code for it tells clients to send it as it is.
+    pub(crate) fn compressed() -> Self {
+        let message = "messages can't be compressed; send them with `grpc-encoding: identity`";
+        Error::new(Code::Unimplemented, ErrorReason::MediaTypeUnsupported, message).into()
+    }
+
     pub(crate) fn method_not_allowed(allow: &str) -> Self {
         let message = format!("this path takes {allow}");
         let error = Error::new(Code::Unimplemented, ErrorReason::MethodUnknown, message);

@@ -165,7 +165,11 @@ async fn call(
         Err(fault) if fault.is_body_too_large() => return Err(Fault::body_too_large(bytes_max)),
         Err(fault) => return Err(fault),
     };
-    check_frame(&body, bytes_max)?;
+    let message = check_frame(&body, bytes_max)?;
+    if !methods::is_request(method, message) {
+        // A service would blame itself: its library answers INTERNAL.
+        return Err(Error::malformed("the body is not a message of the method's type").into());
+    }
 
     let mut upstream = Request::new(tonic::body::Body::new(Full::new(body)));
     *upstream.method_mut() = HttpMethod::POST;
@@ -189,8 +193,8 @@ async fn call(
     Ok(response.map(tonic::body::Body::new))
 }
 
-/// Refuses a body that is not one message within its limit.
-fn check_frame(body: &[u8], bytes_max: usize) -> Result<(), Fault> {
+/// The one message that a body is, within its limit.
+fn check_frame(body: &[u8], bytes_max: usize) -> Result<&[u8], Fault> {
     let malformed = |what: &str| Error::malformed(format!("the body is not one message: {what}"));
     let Some((head, message)) = body.split_first_chunk::<FRAME_HEAD_BYTES>() else {
         return Err(malformed("it has no whole frame").into());
@@ -198,6 +202,9 @@ fn check_frame(body: &[u8], bytes_max: usize) -> Result<(), Fault> {
     let [flag, length @ ..] = *head;
     if flag > 1 {
         return Err(malformed("the first byte of a frame is 0, or 1 for a compressed one").into());
+    }
+    if flag == 1 {
+        return Err(Fault::compressed());
     }
     let length = u32::from_be_bytes(length);
     if u64::from(length) > bytes_max as u64 {
@@ -207,7 +214,7 @@ fn check_frame(body: &[u8], bytes_max: usize) -> Result<(), Fault> {
         let what = format!("the frame says {length} bytes, {} follow", message.len());
         return Err(malformed(&what).into());
     }
-    Ok(())
+    Ok(message)
 }
 
 /// The code of an answer, if its headers or trailers say one.
@@ -248,7 +255,7 @@ mod tests {
             Some(info.reason)
         };
         assert_eq!(reason(&[0, 0, 0, 0, 2, 1, 1]), None);
-        assert_eq!(reason(&[1, 0, 0, 0, 0]), None);
+        assert_eq!(reason(&[1, 0, 0, 0, 0]).as_deref(), Some("MEDIA_TYPE_UNSUPPORTED"));
         for malformed in [
             &[][..],
             &[0, 0, 0, 0],

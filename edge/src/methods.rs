@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use transcode::Options;
+use transcode::Route;
 use transcode::RouteTable;
 
 /// Every REST route.
@@ -15,12 +16,9 @@ pub(crate) static ROUTES: LazyLock<RouteTable> = LazyLock::new(|| {
 });
 
 /// The public methods, by gRPC path.
-static METHODS: LazyLock<HashMap<&'static str, Method>> = LazyLock::new(|| {
-    let methods = ROUTES.routes.iter().map(|route| {
-        let method = Method { path: &route.grpc_path, streams: route.method.is_server_streaming() };
-        (method.path, method)
-    });
-    methods.collect()
+static METHODS: LazyLock<HashMap<&'static str, &'static Route>> = LazyLock::new(|| {
+    let routes = ROUTES.routes.iter();
+    routes.map(|route| (route.grpc_path.as_str(), route)).collect()
 });
 
 /// A public method.
@@ -34,7 +32,13 @@ pub(crate) struct Method {
 
 /// The public method with this gRPC path.
 pub(crate) fn find(path: &str) -> Option<Method> {
-    METHODS.get(path).copied()
+    let route = METHODS.get(path)?;
+    Some(Method { path: &route.grpc_path, streams: route.method.is_server_streaming() })
+}
+
+/// Whether bytes are a request message of a method.
+pub(crate) fn is_request(method: Method, message: &[u8]) -> bool {
+    METHODS.get(method.path).is_some_and(|route| route.is_request(message))
 }
 
 /// The full names of the services that have a public method.

@@ -34,6 +34,8 @@ use crate::upstream::BytesCodec;
 /// How long the first message of a stream is waited for before the answer begins: what fails until then fails with its own
 /// status.
 const FIRST_MESSAGE_WAIT: Duration = Duration::from_secs(5);
+/// Bytes of a service's message. Twice what the largest request takes, which a service may answer with all that it made.
+const REPLY_BYTES_MAX: usize = 64 << 20;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// What a REST path leads to, for metrics and for the call.
@@ -74,7 +76,7 @@ where
     let mut call = tonic::Request::new(message);
     *call.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
     let mut client = tonic::client::Grpc::new(gateway.mesh.clone())
-        .max_decoding_message_size(gateway.body_bytes_max);
+        .max_decoding_message_size(REPLY_BYTES_MAX);
     let path = PathAndQuery::from_static(method.path);
 
     if method.streams {

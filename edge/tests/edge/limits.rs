@@ -64,7 +64,14 @@ async fn a_malformed_frame_is_refused_before_a_service_hears_of_it() {
     let world = World::start().await;
     let bearer = world.bearer();
     for content_type in ["application/grpc", "application/grpc-web"] {
-        for body in [&b""[..], b"\0\0", b"\x07\0\0\0\0", b"\0\0\0\0\x09x", b"\0\0\0\0\x01xyz"] {
+        for body in [
+            &b""[..],
+            b"\0\0",
+            b"\x07\0\0\0\0",
+            b"\0\0\0\0\x09x",
+            b"\0\0\0\0\x01xyz",
+            b"\0\0\0\0\x03\xff\xff\xff",
+        ] {
             let headers = [
                 ("authorization", bearer.as_str()),
                 ("content-type", content_type),
@@ -78,6 +85,15 @@ async fn a_malformed_frame_is_refused_before_a_service_hears_of_it() {
         }
     }
     assert!(world.doubles.state().calls.is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_may_be_larger_than_any_request() {
+    let world = World::with(|config| config.body_bytes_max = BODY_BYTES_MAX).await;
+    let bearer = world.bearer();
+    let path = format!("{}/links/{}", world.workspace(), "x".repeat(2 * BODY_BYTES_MAX));
+    let answer = world.send("GET", &path, &[("authorization", bearer.as_str())]).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 #[tokio::test]

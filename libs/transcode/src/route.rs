@@ -3,6 +3,7 @@
 use crate::rule::Rule;
 use crate::template::Segment;
 use crate::template::Template;
+use prost_reflect::DynamicMessage;
 use prost_reflect::FieldDescriptor;
 use prost_reflect::Kind;
 use prost_reflect::MessageDescriptor;
@@ -101,6 +102,12 @@ impl Route {
             response_body,
             mask,
         })
+    }
+
+    /// Whether bytes are a request message of the method.
+    #[must_use]
+    pub fn is_request(&self, message: &[u8]) -> bool {
+        DynamicMessage::decode(self.method.input(), message).is_ok()
     }
 }
 
