@@ -26,7 +26,7 @@ run: ## everything in one process, with its own Postgres; prints an API key
 .PHONY: up
 up: ## everything in separate processes, with real etcd, Redis, Kafka and Postgres
 	@scripts/setup.sh up
-	@$(BUILD) --release
+	@$(BUILD) --bin load --release
 	@$(LINKMESH) up start
 
 .PHONY: down
