@@ -9,6 +9,8 @@ mod producer;
 mod reader;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -129,8 +131,11 @@ impl Kafka {
 }
 
 /// What librdkafka has to tell beside results.
-#[derive(Clone, Debug)]
-struct Context;
+#[derive(Clone, Debug, Default)]
+struct Context {
+    /// How many errors of connections the client has told of.
+    errors: Arc<AtomicU64>,
+}
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -148,6 +153,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.errors.fetch_add(1, Ordering::Release);
         tracing::warn!(%error, reason, "kafka");
     }
 }

@@ -193,6 +193,15 @@ impl Reader {
         Ok(records)
     }
 
+    /// Whether the log was away since this was last asked. What is read next may come from another log then, whose offsets
+    /// mean something else: one that was set up anew can't be told from the old one otherwise.
+    pub fn was_cut_off(&mut self) -> bool {
+        match &mut self.adapter {
+            ReaderAdapter::Kafka(reader) => reader.was_cut_off(),
+            ReaderAdapter::File(_) => false,
+        }
+    }
+
     /// The next record has this offset or a greater one.
     pub fn position(&self) -> i64 {
         match &self.adapter {

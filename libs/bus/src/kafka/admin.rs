@@ -29,7 +29,8 @@ pub(crate) async fn ensure_topic(
 ) -> Result<(), Error> {
     let (brokers, partitions) = kafka.describe(spec.name).await?;
     let client = config.client().map_err(|error| Error::Refused(format!("{error:#}")))?;
-    let admin: Admin = client.create_with_context(Context).map_err(|error| classified(&error))?;
+    let admin: Admin =
+        client.create_with_context(Context::default()).map_err(|error| classified(&error))?;
     let replication = config.replication(brokers);
     let settings = settings(spec, replication);
     let result = match partitions {

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -26,6 +27,7 @@ const QUEUE_FULL_WAIT: Duration = Duration::from_millis(10);
 /// The producer, and how to make another.
 pub(crate) struct Producers {
     config: ClientConfig,
+    context: Context,
     current: Mutex<FutureProducer<Context>>,
 }
 
@@ -38,9 +40,17 @@ impl std::fmt::Debug for Producers {
 impl Producers {
     pub(crate) fn open(config: anyhow::Result<ClientConfig>) -> anyhow::Result<Self> {
         let config = config?;
-        let producer =
-            config.create_with_context(Context).context("the Kafka producer can't be made")?;
-        Ok(Self { config, current: Mutex::new(producer) })
+        let context = Context::default();
+        let producer = config
+            .create_with_context(context.clone())
+            .context("the Kafka producer can't be made")?;
+        Ok(Self { config, context, current: Mutex::new(producer) })
+    }
+
+    /// How many errors of connections there were. Consumers keep theirs to themselves; a broker that goes away takes this
+    /// client's connection too, and its thread notices at once.
+    pub(crate) fn errors(&self) -> u64 {
+        self.context.errors.load(Ordering::Acquire)
     }
 
     pub(crate) fn current(&self) -> FutureProducer<Context> {
@@ -88,7 +98,7 @@ impl Producers {
         // Only the first of many failures finds the failed one still in place.
         if current.client().native_ptr() == producer.client().native_ptr() {
             tracing::error!(%code, reason, "kafka producer failed for good, making another");
-            match self.config.create_with_context(Context) {
+            match self.config.create_with_context(self.context.clone()) {
                 Ok(producer) => *current = producer,
                 Err(error) => tracing::error!(%error, "kafka producer can't be made"),
             }

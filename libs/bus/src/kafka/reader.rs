@@ -105,7 +105,8 @@ impl Consumers {
             shared.readers += 1;
             return Ok(Arc::clone(&shared.consumer));
         }
-        let consumer = Arc::new(self.config.create_with_context::<_, Consumer>(Context)?);
+        let consumer =
+            Arc::new(self.config.create_with_context::<_, Consumer>(Context::default())?);
         let given = HashSet::from([partition]);
         of_topic.push(Shared { consumer: Arc::clone(&consumer), given, readers: 1 });
         Ok(consumer)
@@ -204,6 +205,8 @@ pub(crate) struct Reader {
     ready: Arc<Notify>,
     position: i64,
     failed: Option<Failed>,
+    /// How many errors of connections [`Reader::was_cut_off`] has told of.
+    errors_told: u64,
 }
 
 /// Why the reader will not read on.
@@ -215,7 +218,7 @@ enum Failed {
 
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { kafka: _, open, partition, ready: _, position, failed } = self;
+        let Self { open, partition, position, failed, .. } = self;
         let topic = open.as_ref().map(|open| &open.topic);
         f.debug_struct("Reader")
             .field("topic", &topic)
@@ -238,7 +241,14 @@ impl Reader {
         let (consumers, notify) = (Arc::clone(&kafka.inner.consumers), Arc::clone(&ready));
         let open = blocking(move || consumers.assign(&name, id, offset.max(0), notify)).await?;
         let failed = (offset < 0).then_some(Failed::OutOfRange);
-        Ok(Self { kafka, open: Some(open), partition, ready, position: offset, failed })
+        let errors_told = kafka.inner.producers.errors();
+        let position = offset;
+        Ok(Self { kafka, open: Some(open), partition, ready, position, failed, errors_told })
+    }
+
+    pub(crate) fn was_cut_off(&mut self) -> bool {
+        let errors = self.kafka.inner.producers.errors();
+        std::mem::replace(&mut self.errors_told, errors) != errors
     }
 
     pub(crate) fn position(&self) -> i64 {

@@ -24,8 +24,15 @@ use crate::spool::ledger::Ledger;
 use crate::spool::scan::Scanner;
 use crate::spool::scan::Step;
 
-/// The least time between two rounds: what a click waits at most before it is sent, unless its lane has a record on its way.
-const ROUND_EVERY: Duration = Duration::from_millis(20);
+/// The least time between two rounds: what a click waits at a low rate, unless its lane has a record on its way.
+const ROUND_EVERY_MIN: Duration = Duration::from_millis(20);
+
+/// The most, however many records a round sends.
+const ROUND_EVERY_MAX: Duration = Duration::from_millis(100);
+
+/// How much later the next round comes for each record of this one. A record costs client and broker as much as a hundred
+/// clicks, so small ones are limited to 400 a second; 24 partitions then get one each per 60 ms.
+const ROUND_LATER_BY: Duration = Duration::from_micros(2500);
 
 /// How much is read ahead of what is acknowledged. With the log away, the rest stays on disk only.
 const WINDOW_BYTES_MAX: usize = 32 << 20;
@@ -111,6 +118,14 @@ fn ship_on_this_thread(
     Ok(())
 }
 
+/// What a round did.
+struct Round {
+    /// False if the disk could not be read.
+    readable: bool,
+    /// The time to the next one.
+    wait: Duration,
+}
+
 struct Shipping {
     commit: Arc<Commit>,
     ledger: Arc<Ledger>,
@@ -138,10 +153,10 @@ impl Shipping {
                 }
                 () = ledger.written.notified(), if !wanted => wanted = true,
                 () = tokio::time::sleep_until(next_round), if wanted => {
-                    let readable = self.round();
-                    next_round = Instant::now() + if readable { ROUND_EVERY } else { RETRY_AFTER };
+                    let round = self.round();
+                    next_round = Instant::now() + round.wait;
                     let more = !self.caught_up && !self.is_window_full();
-                    wanted = more || !readable || deadline.is_some();
+                    wanted = more || !round.readable || deadline.is_some();
                     if deadline.is_some() && self.is_empty() && self.retire() {
                         return;
                     }
@@ -158,8 +173,8 @@ impl Shipping {
         }
     }
 
-    /// Reads what was written, as far as the window allows, and sends what may be sent. False if the disk can't be read.
-    fn round(&mut self) -> bool {
+    /// Reads what was written, as far as the window allows, and sends what may be sent.
+    fn round(&mut self) -> Round {
         let mut readable = true;
         for _ in 0..CHUNKS_PER_ROUND_MAX {
             if self.is_window_full() {
@@ -177,12 +192,22 @@ impl Shipping {
                 break;
             }
         }
-        for shipment in self.lanes.take_ready() {
+        let ready = self.lanes.take_ready();
+        let wait = if !readable {
+            RETRY_AFTER
+        } else if !self.caught_up {
+            // Records are as large as they get.
+            ROUND_EVERY_MIN
+        } else {
+            let records = u32::try_from(ready.len()).unwrap_or(u32::MAX);
+            ROUND_LATER_BY.saturating_mul(records).clamp(ROUND_EVERY_MIN, ROUND_EVERY_MAX)
+        };
+        for shipment in ready {
             let sent = send_until_acknowledged(self.bus.clone(), self.topic, shipment);
             self.under_way.push(Box::pin(sent));
         }
         self.settle();
-        readable
+        Round { readable, wait }
     }
 
     fn acknowledge(&mut self, shipment: &Shipment) {

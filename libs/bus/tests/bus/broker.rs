@@ -104,6 +104,29 @@ async fn a_broker_that_is_away_is_unavailable_to_questions_and_waited_for_by_rec
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reader_tells_once_that_the_broker_was_away() {
+    let (kafka, _folder) = broker().await;
+    let bus = open(&kafka.url());
+    let spec = TopicSpec { name: "cut", partitions: 1, retention: Retention::Delete(HOUR) };
+    bus.ensure_topic(&spec).await.unwrap();
+    bus.produce("cut", 0, record("before")).await.unwrap();
+    let mut reader = bus.reader("cut", 0, Start::Beginning).await.unwrap();
+    assert_eq!(reader.next(1, Duration::from_secs(60)).await.unwrap().len(), 1);
+    assert_eq!(reader.next(1, Duration::from_secs(1)).await, Ok(vec![]));
+    assert!(!reader.was_cut_off());
+
+    kafka.kill().await;
+    let (restarted, produced) =
+        tokio::join!(kafka.restart(), bus.produce("cut", 0, record("after")));
+    restarted.unwrap();
+    produced.unwrap();
+    assert_eq!(text(&reader.next(1, Duration::from_secs(60)).await.unwrap()[0]), "after");
+    assert!(reader.was_cut_off(), "before what came after is made use of");
+    assert_eq!(reader.next(1, Duration::from_secs(1)).await, Ok(vec![]));
+    assert!(!reader.was_cut_off());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_broker_forgot_is_out_of_range() {
     let (kafka, _folder) = broker().await;
     let bus = open(&kafka.url());
