@@ -9,6 +9,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use service::ConfigError;
 
+use crate::address::TrustedProxies;
+use crate::cors::Cors;
+
 /// The section `[edge]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -98,6 +101,8 @@ impl Config {
                 return Err(ConfigError::new(key, why));
             }
         }
+        TrustedProxies::parse(&self.trusted_proxies)?;
+        Cors::parse(&self.cors_origins)?;
         Ok(())
     }
 }

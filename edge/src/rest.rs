@@ -75,8 +75,8 @@ where
     let metadata = upstream::metadata(&head.headers, principal, deadline, false);
     let mut call = tonic::Request::new(message);
     *call.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
-    let mut client = tonic::client::Grpc::new(gateway.mesh.clone())
-        .max_decoding_message_size(REPLY_BYTES_MAX);
+    let mut client =
+        tonic::client::Grpc::new(gateway.mesh.clone()).max_decoding_message_size(REPLY_BYTES_MAX);
     let path = PathAndQuery::from_static(method.path);
 
     if method.streams {

@@ -16,6 +16,8 @@ use crate::settings::Settings;
 const UNREADY_NOTICE_MAX: Duration = Duration::from_secs(120);
 /// The longest `drain_max`: an hour, the longest a stream may last.
 const DRAIN_MAX: Duration = Duration::from_hours(1);
+/// What a bus may be.
+const BUS_SCHEMES: [&str; 3] = ["kafka://", "kafka+ssl://", "file:"];
 /// The longest instance id: it becomes part of file names and of etcd keys.
 const INSTANCE_BYTES_MAX: usize = 63;
 
@@ -39,6 +41,7 @@ impl HostConfig {
             bus: settings.section("bus")?,
         };
         config.host.check()?;
+        config.bus.check()?;
         Ok(config)
     }
 }
@@ -128,6 +131,16 @@ impl ProcessConfig {
                 format!("is {:?}, expected a filter such as `info,mesh=debug`: {error}", self.log);
             return Err(ConfigError::new("host.log", why));
         }
+        if let Some(endpoint) = &self.traces_endpoint {
+            let is_endpoint = endpoint.parse::<http::Uri>().is_ok_and(|uri| {
+                matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()
+            });
+            if !is_endpoint {
+                let why =
+                    format!("is {endpoint:?}, expected a URL such as `http://collector:4317`");
+                return Err(ConfigError::new("host.traces_endpoint", why));
+            }
+        }
         Ok(())
     }
 }
@@ -180,4 +193,17 @@ pub struct BusConfig {
     /// `kafka://host:port,host:port`, or `file:/folder` for the services of this process only. Default: `bus` in the data
     /// folder.
     pub uri: Option<String>,
+}
+
+impl BusConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        match &self.uri {
+            Some(uri) if !BUS_SCHEMES.iter().any(|scheme| uri.starts_with(scheme)) => {
+                // Not the value: a password may be in it.
+                let why = format!("begins with none of {}", BUS_SCHEMES.join(", "));
+                Err(ConfigError::new("bus.uri", why))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
