@@ -208,10 +208,14 @@ impl Cursor {
         let (start, rest) = bytes.split_first_chunk::<8>()?;
         let (end, rest) = rest.split_first_chunk::<8>()?;
         let (weight, value) = rest.split_first_chunk::<8>()?;
-        Some(Cursor {
-            quarters: i64::from_be_bytes(*start)..i64::from_be_bytes(*end),
-            after: Some((u64::from_be_bytes(*weight), value.to_vec())),
-        })
+        let quarters = i64::from_be_bytes(*start)..i64::from_be_bytes(*end);
+        // A forged one may name quarter hours that no clock has.
+        let known = Quarter::of(Timestamp::MIN.as_microsecond()).0
+            ..=Quarter::at_or_after(Timestamp::MAX.as_microsecond()).0;
+        if !known.contains(&quarters.start) || !known.contains(&quarters.end) {
+            return None;
+        }
+        Some(Cursor { quarters, after: Some((u64::from_be_bytes(*weight), value.to_vec())) })
     }
 }
 
@@ -224,5 +228,9 @@ mod tests {
         let cursor = Cursor { quarters: -3..99, after: Some((7, "Åre, SE".into())) };
         assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
         assert_eq!(Cursor::decode(b"short"), None);
+        for quarters in [i64::MIN..0, 0..i64::MAX] {
+            let forged = Cursor { quarters, after: Some((0, Vec::new())) };
+            assert_eq!(Cursor::decode(&forged.encode()), None);
+        }
     }
 }
