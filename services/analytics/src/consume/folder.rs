@@ -189,7 +189,7 @@ impl Folder {
         let mut record_bytes = 1_024;
         loop {
             let records_max = (FOLD_BYTES_MAX / record_bytes).clamp(1, READ_RECORDS_MAX);
-            let records = tokio::select! {
+            let mut records = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 () = self.redrive.notified() => {
@@ -198,10 +198,16 @@ impl Folder {
                 }
                 records = reader.next(records_max, IDLE_WAIT) => records?,
             };
+            if !records.is_empty() {
+                records = self.gather(&mut reader, records, records_max).await?;
+            }
+            if reader.was_cut_off() {
+                let why = "it was away, and may be another one now: the last record is looked at again";
+                return Err(Trouble::Read(why.to_owned()));
+            }
             if records.is_empty() {
                 continue;
             }
-            let records = self.gather(&mut reader, records, records_max).await?;
             record_bytes = bytes(&records) / records.len() + 1;
             let shared = Arc::clone(&self.shared);
             let permit = shared.in_flight.acquire().await;
