@@ -88,7 +88,11 @@ impl Cursor {
             OrderField::CreateTime | OrderField::UpdateTime => {
                 CursorKey::Time(i64::from_be_bytes(key.try_into().ok()?))
             }
-            OrderField::Slug => CursorKey::Slug(String::from_utf8(key.to_vec()).ok()?),
+            OrderField::Slug => {
+                let slug = String::from_utf8(key.to_vec()).ok()?;
+                // A forged one; the store takes no NUL.
+                CursorKey::Slug(Some(slug).filter(|slug| !slug.contains('\0'))?)
+            }
         };
         Some(Self { key, id: LinkId::from_slice(id).ok()? })
     }
@@ -109,6 +113,13 @@ mod tests {
         for text in ["id", "slug asc", "slug,create_time", "slug desc desc", "SLUG", "slug;"] {
             assert_eq!(Order::parse(text).expect_err(text).field, "order_by");
         }
+    }
+
+    #[test]
+    fn a_forged_cursor_with_a_nul_is_none() {
+        let by_slug = Order { field: OrderField::Slug, descending: false };
+        let forged = Cursor { key: CursorKey::Slug("a\0".to_owned()), id: LinkId::new() };
+        assert_eq!(Cursor::decode(&forged.encode(), by_slug), None);
     }
 
     proptest! {

@@ -68,8 +68,11 @@ impl DomainsService for Api {
         let size = page::size(message.page_size)?;
         let parameters = [&*message.parent];
         let cursor = page::cursor("ListDomains", &parameters, &message.page_token)?;
+        // A forged one may hold a NUL, which the store does not take.
         let behind = String::from_utf8(cursor.unwrap_or_default())
-            .map_err(|_| rpc::Error::invalid_page_token())?;
+            .ok()
+            .filter(|behind| !behind.contains('\0'))
+            .ok_or_else(rpc::Error::invalid_page_token)?;
 
         let listed = self.store.list_domains(workspace, &behind, size).await;
         let (domains, more) = listed.map_err(|failure| failed("", failure))?;
