@@ -202,7 +202,7 @@ impl Folder {
                 records = self.gather(&mut reader, records, records_max).await?;
             }
             if reader.was_cut_off() {
-                let why = "it was away, and may be another one now: the last record is looked at again";
+                let why = "it was away and may be another one: the last record is looked at again";
                 return Err(Trouble::Read(why.to_owned()));
             }
             if records.is_empty() {
