@@ -19,6 +19,7 @@ mod keys;
 mod listener;
 mod methods;
 mod observed;
+mod patience;
 mod places;
 mod redirect;
 mod rest;

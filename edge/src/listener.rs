@@ -20,6 +20,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::dispatch;
 use crate::dispatch::Edge;
+use crate::patience::Patient;
+use crate::upstream::STREAM_MAX;
 
 /// How long a new connection may take to its first whole request head. hyper times neither a silent socket nor half an
 /// HTTP/2 preface.
@@ -28,6 +30,10 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection is given to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a client may take none of the bytes that wait for it. nginx's `send_timeout` is as long.
+const WRITE_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long a call on HTTP/2 may take in all, with a client that answers pings and takes nothing: nothing else ends that.
+const CALL_MAX: Duration = STREAM_MAX.saturating_add(WRITE_WAIT_MAX);
 /// How long accepting pauses after it failed for want of files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Bytes of an HTTP/1.1 head, which a connection's buffer holds.
@@ -122,7 +128,8 @@ impl Connections {
                 dispatch::answer(Arc::clone(&edge), peer, request)
             })
         };
-        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        let io = TokioIo::new(Patient::new(stream, WRITE_WAIT_MAX));
+        let mut connection = pin!(self.builder.serve_connection(io, service));
         let first_request = tokio::time::sleep(FIRST_REQUEST_TIMEOUT);
         let mut first_request = pin!(first_request);
         let mut is_timed = true;
@@ -198,6 +205,7 @@ where
 {
     fn execute(&self, stream: F) {
         let give_up = self.give_up.clone();
+        let stream = tokio::time::timeout(CALL_MAX, stream);
         self.tracker.spawn(async move { give_up.run_until_cancelled(stream).await });
     }
 }

@@ -34,7 +34,7 @@ use crate::methods::Method;
 /// The longest that a unary call may take.
 const UNARY_MAX: Duration = Duration::from_secs(30);
 /// The longest that a stream may last.
-const STREAM_MAX: Duration = Duration::from_hours(1);
+pub(crate) const STREAM_MAX: Duration = Duration::from_hours(1);
 
 /// How long, and for how many bytes, what exceeds a body's limit is read before it is refused. nginx's `lingering_timeout` is
 /// as long.
