@@ -36,10 +36,12 @@ pub(crate) async fn run(cluster: &Cluster, runs: usize) -> anyhow::Result<Vec<Fi
     let (mut cpu, mut rate) = (Vec::new(), Vec::new());
     let (mut request_path, mut shipper) = (Vec::new(), Vec::new());
     for _ in 0..runs {
+        let recorded = Recorded::of(cluster).await?;
         let before = CpuMicros::of(edge_pid)?;
         let ours = wrk(&edge_url, &cluster.link_domain, SECONDS).await?;
         cluster.wait_until_shipped("edge-1").await?;
         let after = CpuMicros::of(edge_pid)?;
+        recorded.check(cluster, ours.requests).await?;
         let requests = ours.requests;
         let whole = after.since(&before, |_| true) / requests;
         let shipped = after.since(&before, is_shipper) / requests;
@@ -66,6 +68,28 @@ pub(crate) async fn run(cluster: &Cluster, runs: usize) -> anyhow::Result<Vec<Fi
         Figure::alone("  of which the shipper", "CPU µs/request", shipper, None),
         Figure::beside("redirects", "requests/s", "nginx", &rate, None),
     ])
+}
+
+/// What edge-1 had shipped and lost before a run: a redirect only counts as one if its click was recorded.
+struct Recorded {
+    shipped: f64,
+    lost: f64,
+}
+
+impl Recorded {
+    async fn of(cluster: &Cluster) -> anyhow::Result<Self> {
+        let shipped = cluster.metric("edge-1", "spool_shipped_clicks_total").await?;
+        let lost = cluster.metric("edge-1", "spool_lost_clicks_total").await?;
+        Ok(Self { shipped, lost })
+    }
+
+    async fn check(self, cluster: &Cluster, requests: f64) -> anyhow::Result<()> {
+        let now = Self::of(cluster).await?;
+        let (shipped, lost) = (now.shipped - self.shipped, now.lost - self.lost);
+        anyhow::ensure!(lost == 0.0, "{lost} clicks were lost");
+        anyhow::ensure!(shipped >= requests, "{requests} were answered and {shipped} recorded");
+        Ok(())
+    }
 }
 
 /// What wrk counted.
