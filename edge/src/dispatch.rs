@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::HeaderMap;
 use http::HeaderValue;
 use http::Method;
 use http::Request;
@@ -46,6 +47,9 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let began = Instant::now();
+    if has_two_hosts(request.headers()) {
+        return Ok(Fault::host_ambiguous().into_response());
+    }
     if is_for_slug(&request) {
         let is_head = request.method() == Method::HEAD;
         let method = if is_head { "HEAD" } else { "GET" };
@@ -59,6 +63,12 @@ pub(crate) async fn answer(
         return Ok(response);
     }
     Ok(Box::pin(call(edge, request, began)).await)
+}
+
+/// Whether nobody can tell which host is meant: RFC 9112, section 3.2, wants such a request refused, since a proxy before us
+/// may have gone by the other one.
+fn has_two_hosts(headers: &HeaderMap) -> bool {
+    headers.get_all(header::HOST).iter().nth(1).is_some()
 }
 
 /// Whether a request is for a short link: one segment, and nothing that says gRPC.

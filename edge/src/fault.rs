@@ -69,6 +69,11 @@ impl Fault {
         }
     }
 
+    /// More than one `host`.
+    pub(crate) fn host_ambiguous() -> Self {
+        Error::invalid("host", "must be given once").into()
+    }
+
     /// No route has the path.
     pub(crate) fn path_unknown() -> Self {
         let error = Error::new(

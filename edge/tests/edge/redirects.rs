@@ -135,6 +135,13 @@ async fn hosts_are_read_as_browsers_write_them_and_case_as_the_domain_rules() {
         let answer = world.send("GET", path, &[("host", host)]).await;
         assert_eq!(answer.status, status, "{host}{path}");
     }
+    let two = [("host", "l.example"), ("host", "exact.example")];
+    let answer = world.send("GET", "/sale", &two).await;
+    assert_eq!(
+        answer.problem(),
+        (400, "INVALID_FIELD".to_owned()),
+        "nobody knows which one is meant"
+    );
     let mut connection = Connection::http2(world.address).await;
     let answer = connection.send(request("GET", &world.uri("/sale"), &[], "")).await;
     assert_eq!(answer.status, 302, "HTTP/2 names the host in :authority");

@@ -9,6 +9,11 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use proto::analytics::v1::CountClicksRequest;
 use proto::analytics::v1::analytics_service_client::AnalyticsServiceClient;
+use proto::common::v1::Scope;
+use proto::identity::v1::ApiKey;
+use proto::identity::v1::CreateApiKeyRequest;
+use proto::identity::v1::RevokeApiKeyRequest;
+use proto::identity::v1::api_keys_service_client::ApiKeysServiceClient;
 use proto::links::v1::CreateLinkRequest;
 use proto::links::v1::Link;
 use proto::links::v1::UpdateLinkRequest;
@@ -132,6 +137,44 @@ impl Cluster {
         let mut client = LinksServiceClient::new(self.channel.clone());
         client.update_link(self.request(request)?).await?;
         Ok(())
+    }
+
+    /// A new key that may read links: its name and its secret.
+    pub(crate) async fn create_key(&self) -> anyhow::Result<(String, String)> {
+        let api_key = ApiKey {
+            display_name: "to be revoked".to_owned(),
+            scopes: vec![Scope::LinksRead.into()],
+            ..ApiKey::default()
+        };
+        let parent = self.workspace.clone();
+        let request =
+            CreateApiKeyRequest { parent, api_key: Some(api_key), request_id: String::new() };
+        let mut client = ApiKeysServiceClient::new(self.channel.clone());
+        let response = client.create_api_key(self.request(request)?).await?.into_inner();
+        Ok((response.api_key.context("a key was created")?.name, response.secret))
+    }
+
+    /// Revokes a key.
+    pub(crate) async fn revoke_key(&self, name: &str) -> anyhow::Result<()> {
+        let request = RevokeApiKeyRequest { name: name.to_owned() };
+        let mut client = ApiKeysServiceClient::new(self.channel.clone());
+        client.revoke_api_key(self.request(request)?).await?;
+        Ok(())
+    }
+
+    /// Whether an edge takes a key.
+    pub(crate) async fn takes_key(&self, edge: &str, secret: &str) -> anyhow::Result<bool> {
+        let request = http::Request::get(format!("{edge}/v1/{}/links?pageSize=1", self.workspace))
+            .header(http::header::AUTHORIZATION, format!("Bearer {secret}"))
+            .body(Empty::new())?;
+        let answer = tokio::time::timeout(CALL_TIMEOUT, self.http.request(request)).await??;
+        let status = answer.status();
+        answer.into_body().collect().await?;
+        match status {
+            http::StatusCode::OK => Ok(true),
+            http::StatusCode::UNAUTHORIZED => Ok(false),
+            other => anyhow::bail!("{edge} answered {other} to a key"),
+        }
     }
 
     /// How many clicks of people on a link are counted.

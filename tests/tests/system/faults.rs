@@ -4,6 +4,7 @@ use crate::cluster::Cluster;
 use crate::counted::counts;
 use crate::counted::create;
 use crate::counted::eventually;
+use crate::propagation::a_revoked_key_stops_working_at_every_edge;
 use load::Comparison;
 use load::Report;
 use serde_json::json;
@@ -114,7 +115,8 @@ async fn with_kafka_away_every_redirect_answers_and_is_counted_later() -> anyhow
 }
 
 #[tokio::test]
-async fn with_kafka_away_a_change_reaches_every_edge_by_the_caches_age() -> anyhow::Result<()> {
+async fn with_kafka_away_changes_and_revocations_reach_every_edge_by_the_caches_age()
+-> anyhow::Result<()> {
     /// The caches' time to live of 30 s, with room for a busy machine.
     const WITHIN: Duration = Duration::from_secs(45);
     let cluster = Cluster::start().await?;
@@ -145,7 +147,7 @@ async fn with_kafka_away_a_change_reaches_every_edge_by_the_caches_age() -> anyh
             );
         }
     }
-    Ok(())
+    a_revoked_key_stops_working_at_every_edge(&edges, WITHIN).await
 }
 
 #[tokio::test]
