@@ -169,6 +169,24 @@ geo() {
   settle "$TOOLS/geo"
 }
 
+# Cities of a few addresses, for the tests: MaxMind's own test data (CC BY-SA 3.0), which this version of the crate carries.
+test_cities() {
+  [ -s "$TOOLS/geo-test/cities.mmdb" ] && return 0
+  say "installing MaxMind's test data to $TOOLS/geo-test"
+  fresh "$TOOLS/geo-test"
+  (
+    cd "$TOOLS/geo-test.new"
+    mkdir src
+    : >src/lib.rs
+    printf '[package]\nname = "data"\nedition = "2024"\n[dependencies]\nmaxminddb = "=0.8.0"\n[workspace]\n' >Cargo.toml
+    cargo vendor --quiet crates >/dev/null
+    cp crates/maxminddb/test-data/test-data/GeoIP2-City-Test.mmdb cities.mmdb
+    rm -rf crates src Cargo.toml Cargo.lock
+  )
+  chmod -R a+rX "$TOOLS/geo-test.new"
+  settle "$TOOLS/geo-test"
+}
+
 kafka() {
   [ -e "$TOOLS/kafka/libs/.version-$KAFKA_VERSION" ] && return 0
   say "installing Apache Kafka $KAFKA_VERSION to $TOOLS/kafka"
@@ -270,6 +288,7 @@ target_test() {
   install_missing
   kafka
   geo
+  test_cities
   # shellcheck disable=SC2086 # a list of packages
   python_packages clients $PYTHON_PACKAGES
   node_modules

@@ -109,4 +109,21 @@ mod tests {
             assert_eq!(country(nowhere), "", "{nowhere}");
         }
     }
+
+    #[test]
+    fn a_database_of_cities_gives_country_and_city_in_english() {
+        let path = stack::locate::tool("geo-test/cities.mmdb")
+            .expect("MaxMind's test data are installed by scripts/setup.sh test");
+        let places = Places::open(&path).expect("it is a database");
+        for (address, country, city) in [
+            ("81.2.69.160", "GB", "London"),
+            ("89.160.20.112", "SE", "Linköping"),
+            ("216.160.83.56", "US", "Milton"),
+            ("2001:218::1", "JP", ""),
+            ("127.0.0.1", "", ""),
+        ] {
+            let place = places.find(address.parse().expect("an address"));
+            assert_eq!(place, Place { country, city }, "{address}");
+        }
+    }
 }
