@@ -143,7 +143,7 @@ impl Error {
         Self::new(Code::Unauthenticated, reason, message)
     }
 
-    /// The key lacks a scope.
+    /// The key lacks a scope, named as the API spells it.
     #[must_use]
     pub fn scope_missing(scope: &str) -> Self {
         let mut error = Self::new(

@@ -56,7 +56,7 @@ impl Principal {
         if self.scopes.contains(&scope) {
             return Ok(());
         }
-        Err(Error::scope_missing(scope.as_str_name().trim_start_matches("SCOPE_")))
+        Err(Error::scope_missing(scope.as_str_name()))
     }
 
     /// Refuses a caller of another workspace, in the same words as one that does not exist.
@@ -151,6 +151,6 @@ mod tests {
     #[test]
     fn a_missing_scope_is_named() {
         let error = principal().require(Scope::LinksWrite).expect_err("it has only LINKS_READ");
-        assert!(error.message.contains("LINKS_WRITE"));
+        assert!(error.message.contains("SCOPE_LINKS_WRITE"));
     }
 }

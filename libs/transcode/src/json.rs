@@ -2,6 +2,7 @@
 //!
 //! prost-reflect reads the values. What it would let pass is refused before, and when it refuses, the field is found.
 
+use crate::query;
 use crate::request::TranscodeError;
 use crate::request::Violation;
 use prost_reflect::DeserializeOptions;
@@ -86,6 +87,13 @@ pub(crate) fn field_of(descriptor: &MessageDescriptor, key: &str) -> Option<Fiel
     descriptor.get_field_by_json_name(key).or_else(|| descriptor.get_field_by_name(key))
 }
 
+/// The names of a message's fields in JSON, for whoever used another.
+fn names(descriptor: &MessageDescriptor) -> String {
+    let names: Vec<String> =
+        descriptor.fields().map(|field| field.json_name().to_owned()).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
 /// Whether a message has a JSON form of its own, instead of an object of its fields.
 pub(crate) fn is_well_known(descriptor: &MessageDescriptor) -> bool {
     descriptor.full_name().starts_with("google.protobuf.")
@@ -128,7 +136,8 @@ impl Checker {
         let mut seen: Vec<FieldDescriptor> = Vec::new();
         for (key, value) in object {
             let Some(field) = field_of(descriptor, key) else {
-                self.push(&join(path, &short(key)), "is no field of the message");
+                let description = format!("is no field; there are {}", names(descriptor));
+                self.push(&join(path, &short(key)), description);
                 continue;
             };
             let field_path = join(path, field.name());
@@ -202,8 +211,10 @@ impl Checker {
         }
         let object = Value::Object(Map::from_iter([(field.json_name().to_owned(), wrapped())]));
         let parent = field.parent_message().clone();
-        if let Err(error) = DynamicMessage::deserialize_with_options(parent, &object, &STRICT) {
-            self.push(path, short(&error.to_string()));
+        if DynamicMessage::deserialize_with_options(parent, &object, &STRICT).is_err() {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let found = short(&text).escape_debug().to_string();
+            self.push(path, format!("must be {}, is `{found}`", query::noun(kind)));
         }
     }
 }

@@ -13,7 +13,6 @@ use percent_encoding::percent_decode_str;
 use prost_reflect::DynamicMessage;
 use prost_reflect::FieldDescriptor;
 use prost_reflect::Kind;
-use prost_reflect::MessageDescriptor;
 use prost_reflect::Value;
 
 /// How many parameters a query may have.
@@ -37,7 +36,7 @@ pub(crate) fn bind(
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let key = decode(key, matched.options.plus_is_space)?;
         let value = decode(value, matched.options.plus_is_space)?;
-        let fields = resolve(&matched.route.method.input(), &key)?;
+        let fields = resolve(matched, &key)?;
         refuse_bound_elsewhere(matched, &fields)?;
         set(message, &fields, &value, &mut seen)?;
     }
@@ -53,14 +52,14 @@ fn decode(raw: &str, plus_is_space: bool) -> Result<String, TranscodeError> {
     percent_decode_str(&spaced).decode_utf8().map(Into::into).map_err(|_| malformed())
 }
 
-fn resolve(input: &MessageDescriptor, key: &str) -> Result<Vec<FieldDescriptor>, TranscodeError> {
+fn resolve(matched: &Match<'_>, key: &str) -> Result<Vec<FieldDescriptor>, TranscodeError> {
     let refuse = |why: &str| TranscodeError::field(json::short(key), why);
-    let mut message = Some(input.clone());
+    let unknown = || refuse(&format!("is no parameter; {}", takes(matched)));
+    let mut message = Some(matched.route.method.input());
     let mut fields = Vec::new();
     for part in key.split('.') {
-        let owner = message.ok_or_else(|| refuse("is no parameter of the method"))?;
-        let field =
-            json::field_of(&owner, part).ok_or_else(|| refuse("is no parameter of the method"))?;
+        let owner = message.ok_or_else(unknown)?;
+        let field = json::field_of(&owner, part).ok_or_else(unknown)?;
         let is_single = !field.is_list() && !field.is_map();
         message = field
             .kind()
@@ -69,11 +68,32 @@ fn resolve(input: &MessageDescriptor, key: &str) -> Result<Vec<FieldDescriptor>,
             .cloned();
         fields.push(field);
     }
-    let leaf = fields.last().ok_or_else(|| refuse("is no parameter of the method"))?;
+    let leaf = fields.last().ok_or_else(unknown)?;
     if leaf.is_map() || !route::is_scalar(&leaf.kind()) {
         return Err(refuse("is a message or a map, which a query can't hold"));
     }
     Ok(fields)
+}
+
+/// Which parameters there are, for whoever used another.
+fn takes(matched: &Match<'_>) -> String {
+    let input = matched.route.method.input();
+    let in_path = |field: &FieldDescriptor| {
+        matched.route.path_fields.iter().any(|bound| bound.fields.first() == Some(field))
+    };
+    let names: Vec<String> = input
+        .fields()
+        .filter(|field| match &matched.route.body {
+            Body::Whole => false,
+            Body::Field(body) => body != field && !in_path(field),
+            Body::None => !in_path(field),
+        })
+        .map(|field| field.json_name().to_owned())
+        .collect();
+    if names.is_empty() {
+        return "the method takes none".to_owned();
+    }
+    format!("the method takes {}", names.join(", "))
 }
 
 fn refuse_bound_elsewhere(
@@ -176,9 +196,11 @@ fn to_json(kind: &Kind, text: &str) -> Option<serde_json::Value> {
 }
 
 /// What a value of the kind is called in an error.
-fn noun(kind: &Kind) -> String {
+pub(crate) fn noun(kind: &Kind) -> String {
     if let Kind::Enum(descriptor) = kind {
-        let names: Vec<String> = descriptor.values().map(|value| value.name().to_owned()).collect();
+        // Nobody is advised to send "unspecified".
+        let named = descriptor.values().filter(|value| value.number() != 0);
+        let names: Vec<String> = named.map(|value| value.name().to_owned()).collect();
         return format!("one of {}", names.join(", "));
     }
     if let Kind::Message(message) = kind {

@@ -80,14 +80,14 @@ impl Scope {
         self as i32
     }
 
-    /// As the API spells it, without the enum's prefix.
+    /// As the API spells it.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Scope::LinksRead => "LINKS_READ",
-            Scope::LinksWrite => "LINKS_WRITE",
-            Scope::AnalyticsRead => "ANALYTICS_READ",
-            Scope::WorkspaceRead => "WORKSPACE_READ",
-            Scope::WorkspaceWrite => "WORKSPACE_WRITE",
+            Scope::LinksRead => "SCOPE_LINKS_READ",
+            Scope::LinksWrite => "SCOPE_LINKS_WRITE",
+            Scope::AnalyticsRead => "SCOPE_ANALYTICS_READ",
+            Scope::WorkspaceRead => "SCOPE_WORKSPACE_READ",
+            Scope::WorkspaceWrite => "SCOPE_WORKSPACE_WRITE",
         }
     }
 }

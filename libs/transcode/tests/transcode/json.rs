@@ -1,10 +1,12 @@
 //! ProtoJSON, strictly.
 
 use crate::LIBRARY;
+use crate::ask;
 use crate::find;
 use crate::message;
 use crate::refused;
 use serde_json::json;
+use transcode::TranscodeError;
 
 fn echo(body: &str) -> serde_json::Value {
     message("POST", "/v1/echo", body)
@@ -88,6 +90,29 @@ fn what_is_wrong_is_named_where_it_is() {
         ("null", ""),
     ] {
         assert_eq!(refused("POST", "/v1/echo", body), [field], "{body}");
+    }
+}
+
+#[test]
+fn a_refusal_says_what_would_be_taken() {
+    let search = "/v1/shelves/a/books:search";
+    for (method, uri, body, told) in [
+        (
+            "POST",
+            "/v1/echo",
+            r#"{"genre": "NOPE"}"#,
+            "must be one of GENRE_POETRY, GENRE_PROSE, is `NOPE`",
+        ),
+        ("POST", "/v1/echo", r#"{"stringValue": 1}"#, "must be text, is `1`"),
+        ("POST", "/v1/echo", r#"{"list": [{"nope": 1}]}"#, "is no field; there are doubleValue, "),
+        ("GET", &format!("{search}?nope=1"), "", "is no parameter; the method takes tags, "),
+        ("POST", "/v1/echo?nope=1", "{}", "is no parameter; the method takes none"),
+    ] {
+        let Err(TranscodeError::Invalid(violations)) = ask(method, uri, body) else {
+            panic!("{method} {uri} {body} was not refused as invalid");
+        };
+        let description = &violations[0].description;
+        assert!(description.starts_with(told), "{description}");
     }
 }
 

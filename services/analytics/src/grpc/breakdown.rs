@@ -186,7 +186,10 @@ fn dimension(number: i32) -> Result<By, rpc::Error> {
         Ok(ProtoDimension::UtmContent) => Dimension::UtmContent,
         Ok(ProtoDimension::BotReason) => Dimension::BotReason,
         Ok(ProtoDimension::Unspecified) | Err(_) => {
-            return Err(rpc::Error::invalid("dimension", "must be one of the dimensions"));
+            return Err(rpc::Error::invalid(
+                "dimension",
+                "is required: one of the dimensions, such as `DIMENSION_COUNTRY`",
+            ));
         }
     };
     Ok(By::Value(dimension))
