@@ -19,6 +19,7 @@ use proto::mesh::v1::ListEndpointsRequest;
 use proto::mesh::v1::ListEndpointsResponse;
 use proto::mesh::v1::mesh_service_client::MeshServiceClient;
 use proto::mesh::v1::mesh_service_server;
+use tokio::task::JoinSet;
 use tonic::Code;
 use tonic::Request;
 use tonic::Status;
@@ -107,20 +108,29 @@ impl Operator {
 
     /// What the first process that answers knows of the mesh. `service` empty: of all services.
     pub(crate) async fn endpoints(&self, service: &str) -> anyhow::Result<ListEndpointsResponse> {
-        let mut failures = Vec::new();
+        // All at once: each one that is away costs the seconds after which the mesh gives up on it.
+        let mut asked = JoinSet::new();
         for (name, address) in &self.processes {
             let grpc_service = mesh_service_server::SERVICE_NAME;
             let mesh =
                 Mesh::to_one(self.identity.clone(), name.as_str(), address, &[grpc_service])?;
             let request = ListEndpointsRequest { service: service.to_owned() };
-            let mut client = MeshServiceClient::new(mesh.clone());
-            let asked = client.list_endpoints(within(request, LOOK_WAIT_MAX)).await;
-            mesh.close().await;
-            match asked {
+            let place = format!("{name} at {address}");
+            asked.spawn(async move {
+                let mut client = MeshServiceClient::new(mesh.clone());
+                let answer = client.list_endpoints(within(request, LOOK_WAIT_MAX)).await;
+                mesh.close().await;
+                answer.map_err(|status| format!("{place}: {}", status.message()))
+            });
+        }
+        let mut failures = Vec::new();
+        while let Some(answer) = asked.join_next().await {
+            match answer? {
                 Ok(answer) => return Ok(answer.into_inner()),
-                Err(status) => failures.push(format!("{name} at {address}: {}", status.message())),
+                Err(failure) => failures.push(failure),
             }
         }
+        failures.sort();
         bail!(
             "no process answered: is Linkmesh running, and is this its certificate authority?\n  {}",
             failures.join("\n  ")
