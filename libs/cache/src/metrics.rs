@@ -93,7 +93,7 @@ impl Collector for Metrics {
         let caches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rates = encoder.encode_descriptor(
             "cache_hit_rate",
-            "Share of requests that the level had the answer to",
+            "Share of requests that the level had the answer to.",
             None,
             MetricType::Gauge,
         )?;
@@ -106,7 +106,7 @@ impl Collector for Metrics {
         }
         let mut requests = encoder.encode_descriptor(
             "cache_requests",
-            "Requests to the level",
+            "Requests to the level.",
             None,
             MetricType::Counter,
         )?;

@@ -55,7 +55,7 @@ impl Collector for Connections {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let mut family = encoder.encode_descriptor(
             "db_connections_active",
-            "Connections that are running a statement or hold a transaction",
+            "Connections that are running a statement or hold a transaction.",
             None,
             MetricType::Gauge,
         )?;

@@ -64,7 +64,7 @@ Examples:
     },
     /// Ask the partitions' owners to fold dead letters anew, each at most once
     Redrive {
-        /// Only those with this reason, such as `refused`; default: all that can be decoded
+        /// Only those with this reason, as `dead-letters` names it; default: all that can be decoded
         #[arg(long, value_name = "REASON", default_value = "", hide_default_value = true)]
         reason: String,
         /// Also those out of their window or expired

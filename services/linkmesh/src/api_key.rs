@@ -22,7 +22,7 @@ pub(crate) enum Command {
     #[command(after_long_help = "\
 Examples:
   linkmesh api-key create --workspace workspaces/wsp_… --name ci
-  linkmesh api-key create --workspace workspaces/wsp_… --name dashboard --scope links-read --scope analytics-read
+  linkmesh api-key create --workspace workspaces/wsp_… --name counts --scope analytics-read
   linkmesh api-key create --workspace workspaces/wsp_… --name trial --expires 2027-01-31T00:00:00Z")]
     Create {
         /// The workspace that the key acts for, as `workspaces/wsp_…`

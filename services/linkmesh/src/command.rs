@@ -17,8 +17,8 @@ Examples:
   linkmesh mesh endpoints                             who runs, where, and how they fare
   linkmesh workspace create --name Acme               a new tenant
 
-Settings come from one TOML file and, over it, from the environment: `primary` in [links.postgres] is
-LINKMESH__LINKS__POSTGRES__PRIMARY there. `linkmesh config check` says what is wrong with them.
+Settings come from one TOML file and, over it, from the environment: `primary` in [links.postgres]
+is LINKMESH__LINKS__POSTGRES__PRIMARY there. `linkmesh config check` says what is wrong with them.
 
 Exit codes:
     0  done
