@@ -3,6 +3,9 @@
 use http::HeaderMap;
 use http::HeaderValue;
 use jiff::Timestamp;
+use proto::common::v1::ErrorReason;
+use rpc::Error;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::service::Routes;
 
@@ -18,6 +21,8 @@ pub(crate) struct Gateway {
     pub(crate) cors: Cors,
     /// Health and reflection, which the edge answers itself.
     pub(crate) local: Routes,
+    /// Cancelled when the edge stops: streams end then, which would otherwise hold the stop for as long as it may take.
+    pub(crate) leaving: CancellationToken,
 }
 
 impl Gateway {
@@ -25,4 +30,11 @@ impl Gateway {
     pub(crate) async fn principal(&self, headers: &HeaderMap) -> Result<HeaderValue, Status> {
         self.keys.principal(headers, Timestamp::now().as_microsecond()).await
     }
+}
+
+/// How a stream ends that its client did not end: it can be had again elsewhere, from where it was.
+pub(crate) fn leaving() -> Status {
+    let why =
+        "this edge is stopping; call again, and with the last resume token where there is one";
+    Error::unavailable(ErrorReason::NoEndpoint, why).into()
 }

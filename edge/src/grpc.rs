@@ -8,6 +8,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::HeaderMap;
 use http::HeaderValue;
 use http::Method as HttpMethod;
@@ -15,8 +16,12 @@ use http::Request;
 use http::Response;
 use http::Version;
 use http::header;
+use http_body::Frame;
+use http_body_util::BodyExt as _;
 use http_body_util::Full;
+use http_body_util::StreamBody;
 use rpc::Error;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic_web::GrpcWebLayer;
 use tower::Layer as _;
@@ -27,6 +32,7 @@ use crate::body::Body;
 use crate::body::BoxError;
 use crate::cors::HOP_BY_HOP;
 use crate::fault::Fault;
+use crate::gateway;
 use crate::gateway::Gateway;
 use crate::health;
 use crate::methods;
@@ -190,7 +196,27 @@ async fn call(
     }
     headers.remove(header::CONTENT_LENGTH);
     *response.version_mut() = Version::default();
+    if method.streams {
+        let leaving = gateway.leaving.clone();
+        return Ok(response.map(|body| until_leaving(body, leaving)));
+    }
     Ok(response.map(tonic::body::Body::new))
+}
+
+/// A stream that ends with the edge that passes it on.
+fn until_leaving(body: mesh::Body, leaving: CancellationToken) -> tonic::body::Body {
+    let frames = stream::unfold(Some((body, leaving)), |open| async move {
+        let (mut body, leaving) = open?;
+        match leaving.run_until_cancelled(body.frame()).await {
+            Some(frame) => Some((frame?, Some((body, leaving)))),
+            None => {
+                let mut trailers = HeaderMap::new();
+                gateway::leaving().add_header(&mut trailers).expect("our own text is a header's");
+                Some((Ok(Frame::trailers(trailers)), None))
+            }
+        }
+    });
+    tonic::body::Body::new(StreamBody::new(frames))
 }
 
 /// The one message that a body is, within its limit.

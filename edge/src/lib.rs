@@ -46,6 +46,7 @@ use service::HttpMetrics;
 use service::Task;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::address::TrustedProxies;
 use crate::cors::Cors;
@@ -132,6 +133,7 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
             body_bytes_max: config.body_bytes_max,
             cors,
             local: health::routes(cx.mesh.clone(), is_ready.clone())?,
+            leaving: CancellationToken::new(),
         },
         http,
     };

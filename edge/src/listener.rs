@@ -104,6 +104,7 @@ impl Listener {
         }
         self.ready.send_replace(false);
         drop(self.socket);
+        connections.edge.gateway.leaving.cancel();
         tracker.close();
         if tokio::time::timeout(self.drain_max, tracker.wait()).await.is_err() {
             tracing::warn!(connections = tracker.len(), "calls in flight are cut off");

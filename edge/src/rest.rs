@@ -13,6 +13,7 @@ use http::header;
 use http::uri::PathAndQuery;
 use rpc::Deadline;
 use rpc::Error;
+use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use transcode::Lookup;
 use transcode::Match;
@@ -85,7 +86,8 @@ where
             client.server_streaming(call, path, BytesCodec),
         );
         let streaming = started.await.map_err(|_| Fault::deadline_exceeded())??;
-        return stream_answer(found, &head.headers, streaming, deadline).await;
+        let leaving = gateway.leaving.clone();
+        return stream_answer(found, &head.headers, streaming, deadline, leaving).await;
     }
     let called = client.unary(call, path, BytesCodec);
     let answer = tokio::time::timeout_at(deadline.0.into(), called).await;
@@ -107,6 +109,7 @@ async fn stream_answer(
     client: &HeaderMap,
     streaming: tonic::Response<Streaming<Bytes>>,
     deadline: Deadline,
+    leaving: CancellationToken,
 ) -> Result<Response<Body>, Fault> {
     let framing = Framing::accepted(text(client, &header::ACCEPT));
     let (metadata, mut messages, _) = streaming.into_parts();
@@ -114,7 +117,8 @@ async fn stream_answer(
         Ok(first) => Some(first?),
         Err(_) => None,
     };
-    let mut response = Response::new(stream::body(found, framing, first, messages, deadline));
+    let body = stream::body(found, framing, first, messages, deadline, leaving);
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     pass_metadata(metadata.into_headers(), headers);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(framing.media_type()));

@@ -10,12 +10,14 @@ use futures_util::stream;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use rpc::Deadline;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::Streaming;
 use transcode::Match;
 
 use crate::body::Body;
 use crate::fault;
+use crate::gateway;
 
 /// How often a silent stream of events says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -118,6 +120,7 @@ struct State {
     framing: Framing,
     messages: Streaming<Bytes>,
     deadline: Deadline,
+    leaving: CancellationToken,
     /// What was read before the answer began: nothing yet, or the first message, or the end.
     first: Option<Option<Bytes>>,
     phase: Phase,
@@ -138,8 +141,9 @@ pub(crate) fn body(
     first: Option<Option<Bytes>>,
     messages: Streaming<Bytes>,
     deadline: Deadline,
+    leaving: CancellationToken,
 ) -> Body {
-    let state = State { found, framing, messages, deadline, first, phase: Phase::Opening };
+    let state = State { found, framing, messages, deadline, leaving, first, phase: Phase::Opening };
     let pieces = stream::unfold(state, |mut state| async move {
         let piece = state.next().await?;
         Some((Ok::<_, Infallible>(Frame::data(piece)), state))
@@ -193,12 +197,14 @@ impl State {
             Framing::Events => self.deadline.0.min(std::time::Instant::now() + HEARTBEAT),
             Framing::Lines | Framing::Array => self.deadline.0,
         };
-        match tokio::time::timeout_at(wait.into(), self.messages.message()).await {
-            Ok(Ok(Some(message))) => Next::Message(message),
-            Ok(Ok(None)) => Next::End,
-            Ok(Err(status)) => Next::Failure(status),
-            Err(_) if wait < self.deadline.0 => Next::Silence,
-            Err(_) => Next::Failure(rpc::Error::deadline_exceeded().into()),
+        let message = tokio::time::timeout_at(wait.into(), self.messages.message());
+        match self.leaving.run_until_cancelled(message).await {
+            Some(Ok(Ok(Some(message)))) => Next::Message(message),
+            Some(Ok(Ok(None))) => Next::End,
+            Some(Ok(Err(status))) => Next::Failure(status),
+            Some(Err(_)) if wait < self.deadline.0 => Next::Silence,
+            Some(Err(_)) => Next::Failure(rpc::Error::deadline_exceeded().into()),
+            None => Next::Failure(gateway::leaving()),
         }
     }
 }

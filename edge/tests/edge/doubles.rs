@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) calls: Vec<(MetadataMap, Option<Principal>)>,
     /// What a watch says before it ends, or fails.
     pub(super) clicks: Vec<Result<analytics::WatchClicksResponse, Status>>,
+    /// While set, a watch does not end by itself.
+    pub(super) watches_last: bool,
 }
 
 /// The doubles, under every service's name.
@@ -231,6 +233,9 @@ impl analytics::analytics_service_server::AnalyticsService for Doubles {
         // What it was asked to resume from comes first, if it was asked.
         let first = (!resumed.resume_token.is_empty()).then_some(Ok(resumed));
         let all = futures_util::stream::iter(first.into_iter().chain(clicks));
+        if self.state().watches_last {
+            return Ok(Response::new(all.chain(futures_util::stream::pending()).boxed()));
+        }
         Ok(Response::new(all.boxed()))
     }
 }

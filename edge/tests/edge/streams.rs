@@ -1,10 +1,14 @@
 //! A stream of messages by REST: lines, events or an array, and how each ends.
 
+use proto::analytics::v1::WatchClicksRequest;
 use proto::analytics::v1::WatchClicksResponse;
 use proto::analytics::v1::WatchedClick;
 use tonic::Status;
 
 use super::clients::Answer;
+use super::clients::Connection;
+use super::clients::frame;
+use super::clients::request;
 use super::world::World;
 
 fn click(token: &str) -> Result<WatchClicksResponse, Status> {
@@ -78,4 +82,41 @@ async fn a_browser_that_reconnects_resumes_after_what_it_saw_last() {
     let answer = watch(&world, "text/event-stream", &[("last-event-id", "c=/+")]).await;
     let expected = "id: c=/+\ndata: {\"resumeToken\":\"c=/+\"}\n\nid: d\n";
     assert!(answer.text().starts_with(expected), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_stop_ends_open_streams_with_a_last_word_instead_of_waiting_for_them() {
+    const WATCH: &str = "/linkmesh.analytics.v1.AnalyticsService/WatchClicks";
+    let world = World::start().await;
+    world.doubles.state().watches_last = true;
+    let bearer = world.bearer();
+    let message = frame(&WatchClicksRequest::default());
+    let typed = |content_type| {
+        [("authorization", bearer.as_str()), ("content-type", content_type), ("te", "trailers")]
+    };
+    let mut one = Connection::http1(world.address).await;
+    let mut two = Connection::http2(world.address).await;
+    let watches = async {
+        tokio::join!(
+            watch(&world, "text/event-stream", &[]),
+            one.send(request("POST", WATCH, &typed("application/grpc-web"), message.clone())),
+            two.send(request(
+                "POST",
+                &world.uri(WATCH),
+                &typed("application/grpc"),
+                message.clone()
+            )),
+        )
+    };
+    let stopping = async {
+        world.eventually("all are open", async || world.doubles.state().calls.len() == 3).await;
+        world.stop.cancel();
+    };
+    let ((events, web, grpc), ()) = tokio::join!(watches, stopping);
+    assert!(events.text().contains("event: error\ndata: "), "{events:?}");
+    assert!(events.text().contains("NO_ENDPOINT"), "{events:?}");
+    assert!(String::from_utf8_lossy(&web.body).contains("grpc-status:14"), "{web:?}");
+    assert_eq!(grpc.trailers.get("grpc-status").map(http::HeaderValue::as_bytes), Some(&b"14"[..]));
+    let stopped = world.stopped().await;
+    assert!(stopped.is_ok(), "{stopped:?}");
 }
