@@ -10,6 +10,7 @@ pub mod identity;
 mod instance_probe;
 mod methods;
 mod metrics;
+mod policy;
 pub mod registry;
 pub mod server;
 
