@@ -5,6 +5,7 @@
 //! disconnect, so both are supervised here: whatever happens, begin again.
 
 mod lease;
+mod location;
 mod value;
 mod watch;
 
@@ -15,11 +16,12 @@ use crate::registry::Registry;
 use crate::registry::UPDATES_MAX;
 use crate::registry::Watch;
 use anyhow::Context as _;
-use anyhow::ensure;
 use etcd_client::Client;
 use etcd_client::ConnectOptions;
 use futures_util::future::BoxFuture;
 use lease::Wanted;
+use location::Location;
+pub(crate) use location::without_password;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -33,36 +35,25 @@ const REQUEST_WAIT_MAX: Duration = Duration::from_secs(2);
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How often an idle connection is probed, and how long the answer may take.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(1));
-/// The most members that a URI may name.
-const MEMBERS_MAX: usize = 9;
 
 /// A registry in etcd.
 #[derive(Debug, Clone)]
 pub(crate) struct EtcdRegistry {
-    members: Arc<[String]>,
+    location: Arc<Location>,
 }
 
 impl EtcdRegistry {
-    /// A registry in the cluster with these members, `host:port,host:port`.
+    /// The registry that `uri` names; none if it is not in etcd.
     ///
     /// # Errors
-    /// If one of them is malformed.
-    pub(crate) fn new(members: &str) -> anyhow::Result<Self> {
-        let members: Vec<String> = members
-            .split(',')
-            .map(|member| {
-                let authority: http::uri::Authority =
-                    member.parse().with_context(|| format!("member `{member}`"))?;
-                ensure!(authority.port_u16().is_some(), "member `{member}`: must be host:port");
-                Ok(format!("http://{authority}"))
-            })
-            .collect::<anyhow::Result<_>>()?;
-        ensure!(members.len() <= MEMBERS_MAX, "at most {MEMBERS_MAX} members can be named");
-        Ok(Self { members: members.into() })
+    /// If the URI is malformed.
+    pub(crate) fn open(uri: &str) -> anyhow::Result<Option<Self>> {
+        let location = Location::parse(uri)?;
+        Ok(location.map(|location| Self { location: Arc::new(location) }))
     }
 
     fn members(&self) -> Members {
-        Members { members: Arc::clone(&self.members), next: AtomicUsize::new(0) }
+        Members { location: Arc::clone(&self.location), next: AtomicUsize::new(0) }
     }
 }
 
@@ -89,21 +80,24 @@ impl Registry for EtcdRegistry {
 /// of its requests to one that is dead.
 #[derive(Debug)]
 struct Members {
-    members: Arc<[String]>,
+    location: Arc<Location>,
     next: AtomicUsize,
 }
 
 impl Members {
     /// A fresh connection to the next member. A connection that was lost is replaced, not resumed: etcd's client would wait
     /// by a schedule of its own.
-    async fn connect(&self) -> Result<Client, etcd_client::Error> {
-        let member = &self.members[self.next.fetch_add(1, Ordering::Relaxed) % self.members.len()];
+    async fn connect(&self) -> anyhow::Result<Client> {
+        let members = &self.location.members;
+        let member = &members[self.next.fetch_add(1, Ordering::Relaxed) % members.len()];
         let options = ConnectOptions::new()
             .with_connect_timeout(CONNECT_WAIT_MAX)
             .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
             .with_keep_alive_while_idle(true)
             .with_require_leader(true);
-        Client::connect([member], Some(options)).await
+        let options = self.location.admit(options).await?;
+        // With a password, connecting is a request too.
+        answer(Client::connect([member], Some(options))).await
     }
 }
 
@@ -139,18 +133,5 @@ impl Lease for EtcdLease {
 
     fn withdraw(mut self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move { self.reach(Wanted::Gone).await })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn malformed_members_are_refused_by_name() {
-        assert!(EtcdRegistry::new("127.0.0.1:2379,[::1]:2379").is_ok());
-        for members in ["", "localhost", "127.0.0.1:2379,", "a b:1", "host:99999"] {
-            assert!(EtcdRegistry::new(members).is_err(), "{members}");
-        }
     }
 }

@@ -171,17 +171,19 @@ impl Watch {
 }
 
 /// Opens the registry that `uri` names: `memory:` (a new one, known only to who shares the value), or
-/// `etcd://host:port,host:port`. Nothing is connected yet.
+/// `etcd://user:password@host:port,host:port` (the user only if etcd asks for one), or `etcds://…?ca_file=…` with TLS. The
+/// password may be in a file (`?password_file=…`), a client certificate in `cert_file` and `key_file`; all files are read anew
+/// at every connection. Nothing is connected yet.
 ///
 /// # Errors
-/// If `uri` is neither.
+/// If `uri` is none of these.
 pub fn open(uri: &str) -> anyhow::Result<Arc<dyn Registry>> {
     if uri == "memory:" {
         return Ok(Arc::new(memory::MemoryRegistry::default()));
     }
-    let members = uri
-        .strip_prefix("etcd://")
-        .with_context(|| format!("registry `{uri}`: must be `memory:` or `etcd://host:port,…`"))?;
-    let registry = etcd::EtcdRegistry::new(members).with_context(|| format!("registry `{uri}`"))?;
+    let name = || format!("registry `{}`", etcd::without_password(uri));
+    let registry = etcd::EtcdRegistry::open(uri).with_context(name)?;
+    let registry = registry
+        .with_context(|| format!("{}: must be `memory:` or `etcd://host:port,…`", name()))?;
     Ok(Arc::new(registry))
 }
