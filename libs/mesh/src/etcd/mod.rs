@@ -9,6 +9,8 @@ mod location;
 mod value;
 mod watch;
 
+pub(crate) use location::without_password;
+
 use crate::registry::LEAVE_WAIT_MAX;
 use crate::registry::Lease;
 use crate::registry::Registration;
@@ -21,7 +23,6 @@ use etcd_client::ConnectOptions;
 use futures_util::future::BoxFuture;
 use lease::Wanted;
 use location::Location;
-pub(crate) use location::without_password;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
