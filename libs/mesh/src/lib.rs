@@ -15,6 +15,7 @@ pub mod registry;
 pub mod server;
 
 pub use channel::Body;
+pub use channel::EndpointState;
 pub use channel::EndpointView;
 pub use channel::Mesh;
 pub use channel::MeshOptions;

@@ -117,6 +117,9 @@ async fn answer(mut flight: Flight, method: &Method, response: ResponseFuture) -
     let (head, mut stream) = response.into_parts();
     if let Some(code) = code_of(&head.headers) {
         let (code, pushback) = (code, pushback(&head.headers));
+        if let Pushback::After(wait) = pushback {
+            flight.pushed_back(wait);
+        }
         flight.finish(code);
         let response = http::Response::from_parts(head, Body::empty());
         return failed_or_begun(code, pushback, response);
@@ -124,7 +127,11 @@ async fn answer(mut flight: Flight, method: &Method, response: ResponseFuture) -
     if !head.status.is_success() {
         // Not gRPC at all: a proxy, or a server that gave up early.
         let code = code_of_http(head.status);
-        flight.finish(code);
+        if head.status.is_server_error() {
+            flight.finish_broken(code);
+        } else {
+            flight.finish(code);
+        }
         let response = Status::new(code, format!("the peer answers {}", head.status)).into_http();
         return failed_or_begun(code, Pushback::None, response);
     }

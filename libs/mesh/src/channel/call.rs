@@ -16,6 +16,7 @@ use super::flight::code_of;
 use super::payload::Payload;
 use super::record::Record;
 use super::routes::Picked;
+use super::routes::Selection;
 use super::shared::Shared;
 use crate::backoff::Backoff;
 use crate::methods::METHODS;
@@ -227,6 +228,13 @@ impl Call<'_> {
                     format!("all instances of `{service}` have as many calls as they take"),
                     Duration::from_secs(1),
                 ),
+                Picked::AllUnhealthy => {
+                    let message = format!(
+                        "every instance of `{service}` that can be reached is unhealthy, and was tried"
+                    );
+                    let error = rpc::Error::unavailable(ErrorReason::AllUnhealthy, message);
+                    return Err(error.into());
+                }
                 Picked::Unready => rpc::Error::unavailable(
                     ErrorReason::NoEndpoint,
                     format!("no instance of `{service}` can be reached"),
@@ -241,7 +249,12 @@ impl Call<'_> {
     fn try_pick(&self, service: &str) -> Picked {
         let routes = self.shared.routes.load();
         match routes.by_service.get(service) {
-            Some(route) => route.pick(&self.tried, Instant::now()),
+            Some(route) => route.pick(&Selection {
+                subset: None,
+                tried: &self.tried,
+                hash: None,
+                now: Instant::now(),
+            }),
             None => Picked::Unready,
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! It lives from snapshot to snapshot of the mesh, for as long as the same instance is at the same address.
 
+use super::EndpointState;
 use super::connection::Connection;
 use super::connection::Stream;
 use super::load::Load;
@@ -177,6 +178,24 @@ impl Endpoint {
     /// Drops all connections; each closes when its last call has ended.
     pub(super) fn disconnect(&self) {
         self.connections.store(Arc::default());
+    }
+
+    /// How many connections can be used.
+    pub(super) fn connection_count(&self) -> usize {
+        self.connections.load().iter().filter(|connection| connection.is_usable()).count()
+    }
+
+    /// How it fares, for people.
+    pub(super) fn state(&self) -> EndpointState {
+        if self.is_draining() {
+            EndpointState::Draining
+        } else if self.connection_count() > 0 {
+            EndpointState::Ready
+        } else if self.wanted.load(Ordering::Relaxed) {
+            EndpointState::Connecting
+        } else {
+            EndpointState::Idle
+        }
     }
 
     /// A connection, if there is one.

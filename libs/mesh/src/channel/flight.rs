@@ -10,6 +10,9 @@ use std::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
 
+/// The longest time that a server may ask not to be called for (Linkerd's).
+const PUSHBACK_MAX: Duration = Duration::from_secs(300);
+
 #[derive(Debug)]
 pub(super) struct Flight {
     endpoint: Arc<Endpoint>,
@@ -19,6 +22,7 @@ pub(super) struct Flight {
     latency: Option<Duration>,
     /// After which the caller no longer waits.
     deadline: Option<Instant>,
+    pushback: Option<Duration>,
     finished: bool,
     /// What sends a streaming request; it ends with the call.
     pub(super) pump: Option<AbortOnDropHandle<()>>,
@@ -32,7 +36,16 @@ impl Flight {
         deadline: Option<Instant>,
     ) -> Self {
         endpoint.load.begin();
-        Self { endpoint, stream, started, latency: None, deadline, finished: false, pump: None }
+        Self {
+            endpoint,
+            stream,
+            started,
+            latency: None,
+            deadline,
+            pushback: None,
+            finished: false,
+            pump: None,
+        }
     }
 
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
@@ -48,6 +61,17 @@ impl Flight {
         self.latency = Some(self.started.elapsed());
     }
 
+    /// The server wants no more for this long. To be said before the end.
+    pub(super) fn pushed_back(&mut self, wait: Duration) {
+        self.pushback = Some(wait.min(PUSHBACK_MAX));
+    }
+
+    /// What came was no answer of a gRPC server, but `code` describes it: the endpoint's fault, whatever the code says.
+    pub(super) fn finish_broken(&mut self, code: Code) {
+        let blamed = if matches!(blame(code), Blame::Nobody) { Code::Unavailable } else { code };
+        self.finish(blamed);
+    }
+
     /// The call ended with this code; the first one counts.
     pub(super) fn finish(&mut self, code: Code) {
         if self.finished {
@@ -57,7 +81,7 @@ impl Flight {
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(self.started);
         let latency = match blame(code) {
-            Blame::Endpoint => elapsed.max(FAILURE_PENALTY),
+            Blame::Endpoint => elapsed.max(FAILURE_PENALTY).max(self.pushback.unwrap_or_default()),
             // Shorter than the call would have taken, but at least that long.
             Blame::Slowness => elapsed,
             Blame::Nobody => self.latency.unwrap_or(elapsed),

@@ -1,6 +1,7 @@
 //! The channel to every service: [`Mesh`].
 
 mod attempt;
+mod balance;
 mod body;
 mod budget;
 mod call;
@@ -103,6 +104,42 @@ pub struct EndpointView {
     pub pending: u32,
     /// The peak-EWMA of its response times; none if it was not called yet.
     pub latency: Option<Duration>,
+    /// How it fares.
+    pub state: EndpointState,
+    /// Open connections to it.
+    pub connections: usize,
+    /// The share of its calls of the last 10 s that it did not fail; none without calls.
+    pub success_rate: Option<f64>,
+    /// How near it is: 0 for the caller's own zone, or if zones do not count; each further rank is used as those before
+    /// it fail.
+    pub tier: usize,
+    /// Its share of the traffic that is in force: [`Instance::weight`], less while it warms up.
+    pub weight: f64,
+}
+
+/// How an instance fares, as seen by one caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointState {
+    /// Nobody wanted to call it yet, or not for long: no connection.
+    Idle,
+    /// A connection is being opened, or tried for.
+    Connecting,
+    /// In use.
+    Ready,
+    /// In use, with a share that still grows with its age.
+    Warming,
+    /// Not used, after its failures.
+    Unhealthy {
+        /// How long until it is tried again.
+        left: Duration,
+    },
+    /// Not used, because it fares much worse than the others (gRFC A50).
+    Ejected {
+        /// How long until it is used again, at the latest.
+        left: Duration,
+    },
+    /// Used only if there is no other: it said that it is leaving.
+    Draining,
 }
 
 impl Mesh {
@@ -186,6 +223,11 @@ impl Mesh {
                 suspect: known.is_suspect(),
                 pending: endpoint.load.pending(),
                 latency: endpoint.load.latency(),
+                state: endpoint.state(),
+                connections: endpoint.connection_count(),
+                success_rate: None,
+                tier: 0,
+                weight: f64::from(known.instance.weight),
             })
             .collect();
         endpoints.sort_by(|a, b| {

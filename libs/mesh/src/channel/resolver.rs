@@ -3,6 +3,7 @@
 //!
 //! While the registry is away, what was last known stays, for as long as it takes.
 
+use super::balance::Balancer;
 use super::budget::Budget;
 use super::connection::Connection;
 use super::endpoint::Endpoint;
@@ -17,6 +18,7 @@ use crate::identity::Identity;
 use crate::identity::ServiceName;
 use crate::metrics::CallMetrics;
 use crate::metrics::PairMetrics;
+use crate::policy::Policy;
 use crate::registry::Update;
 use crate::registry::Watch;
 use anyhow::Context as _;
@@ -55,6 +57,8 @@ pub(super) struct Resolver {
     endpoints: BTreeMap<EndpointKey, Kept>,
     pairs: BTreeMap<ServiceName, Arc<PairMetrics>>,
     budgets: RapidHashMap<String, Arc<Budget>>,
+    /// By service.
+    policies: BTreeMap<String, Arc<Policy>>,
     keepers: JoinSet<()>,
     probes: JoinSet<Probe>,
     probed: BTreeSet<String>,
@@ -92,6 +96,7 @@ impl Resolver {
             endpoints: BTreeMap::new(),
             pairs: BTreeMap::new(),
             budgets: RapidHashMap::default(),
+            policies: BTreeMap::new(),
             keepers: JoinSet::new(),
             probes: JoinSet::new(),
             probed: BTreeSet::new(),
@@ -175,7 +180,14 @@ impl Resolver {
         for (grpc_service, endpoints) in by_service {
             let budget = self.budgets.entry(grpc_service.clone());
             let budget = Arc::clone(budget.or_insert_with(|| Arc::new(Budget::new(now))));
-            routes.by_service.insert(grpc_service, Route { endpoints: endpoints.into(), budget });
+            let policy = self.policy(&endpoints);
+            let route = Route {
+                subsets: policy.subsets.iter().map(|_| balancer(&endpoints)).collect(),
+                all: balancer(&endpoints),
+                policy,
+                budget,
+            };
+            routes.by_service.insert(grpc_service, Arc::new(route));
         }
         self.shared.routes.store(Arc::new(routes));
         self.shared.published.store(Arc::new(Published {
@@ -185,6 +197,13 @@ impl Resolver {
         }));
         self.shared.waiting.wake_all();
         self.unwritten = true;
+    }
+
+    /// The policy of the service that has these endpoints.
+    fn policy(&mut self, endpoints: &[Arc<Endpoint>]) -> Arc<Policy> {
+        let service = endpoints.first().map_or("", |endpoint| endpoint.service.as_str());
+        let policy = self.policies.entry(service.to_owned());
+        Arc::clone(policy.or_insert_with(|| Arc::new(Policy::default_of(service))))
     }
 
     fn publish_age(&self) {
@@ -267,6 +286,10 @@ impl Resolver {
             tracing::warn!(error = format!("{error:#}"), "the mesh's snapshot can't be written");
         }
     }
+}
+
+fn balancer(endpoints: &[Arc<Endpoint>]) -> Balancer {
+    Balancer { endpoints: endpoints.into() }
 }
 
 async fn probe(

@@ -1,10 +1,10 @@
 //! Who serves what: an immutable snapshot, replaced as a whole, and the choice among the endpoints of a service.
 
+use super::balance::Balancer;
 use super::budget::Budget;
 use super::connection::Stream;
 use super::endpoint::Endpoint;
-use super::endpoint::Reserved;
-use rand::RngExt as _;
+use crate::policy::Policy;
 use rapidhash::RapidHashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,14 +12,30 @@ use std::time::Instant;
 /// By gRPC service, the endpoints that serve it.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    pub(super) by_service: RapidHashMap<String, Route>,
+    pub(super) by_service: RapidHashMap<String, Arc<Route>>,
 }
 
-/// The endpoints of one gRPC service.
-#[derive(Debug, Clone)]
+/// The endpoints of one gRPC service, and how they are called.
+#[derive(Debug)]
 pub(super) struct Route {
-    pub(super) endpoints: Arc<[Arc<Endpoint>]>,
+    pub(super) policy: Arc<Policy>,
     pub(super) budget: Arc<Budget>,
+    /// Over all endpoints.
+    pub(super) all: Balancer,
+    /// Over those of each of the policy's subsets, in the same order.
+    pub(super) subsets: Vec<Balancer>,
+}
+
+/// For whom an endpoint is chosen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Selection<'a> {
+    /// Among the endpoints of this one of the policy's subsets only.
+    pub(super) subset: Option<usize>,
+    /// Those that this call was sent to already: better than nothing, but no more.
+    pub(super) tried: &'a [Arc<Endpoint>],
+    /// By which a ring hash chooses.
+    pub(super) hash: Option<u64>,
+    pub(super) now: Instant,
 }
 
 /// What came of a choice.
@@ -30,80 +46,23 @@ pub(super) enum Picked {
     Full,
     /// None is connected.
     Unready,
+    /// Each one that is connected is unhealthy, and was tried all the same.
+    AllUnhealthy,
 }
-
-/// How endpoints are ranked before their load counts: each rank is used only if those before have none to offer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rank {
-    /// Neither leaving nor tried before.
-    Fresh,
-    /// Leaving, not tried before.
-    Draining,
-    /// Tried before: better than nothing.
-    Tried,
-}
-
-const RANKS: [Rank; 3] = [Rank::Fresh, Rank::Draining, Rank::Tried];
 
 impl Route {
-    /// Two random endpoints of the best rank that has a connected one; the cheaper gets the call.
-    pub(super) fn pick(&self, tried: &[Arc<Endpoint>], now: Instant) -> Picked {
-        let mut full = false;
-        for rank in RANKS {
-            let eligible =
-                |endpoint: &Arc<Endpoint>| rank_of(endpoint, tried) == rank && endpoint.is_ready();
-            let Some((first, second)) = self.two(eligible) else { continue };
-            let (cheaper, dearer) = match second {
-                Some(second) if second.cost(now) < first.cost(now) => (second, Some(first)),
-                second => (first, second),
-            };
-            // Where the two chosen are full, any other is better than to wait.
-            let others = self.endpoints.iter().filter(|endpoint| eligible(endpoint));
-            for endpoint in [cheaper].into_iter().chain(dearer).chain(others) {
-                match endpoint.reserve() {
-                    Reserved::Stream(stream) => {
-                        return Picked::Endpoint(Arc::clone(endpoint), stream);
-                    }
-                    Reserved::Full => full = true,
-                    Reserved::Unconnected => {}
-                }
-            }
-        }
-        if full { Picked::Full } else { Picked::Unready }
+    /// Chooses an endpoint and reserves a stream on it.
+    pub(super) fn pick(&self, selection: &Selection<'_>) -> Picked {
+        self.balancer(selection.subset).pick(selection)
     }
 
-    /// Two different random endpoints that are eligible; one if there is only one.
-    fn two(
-        &self,
-        eligible: impl Fn(&Arc<Endpoint>) -> bool,
-    ) -> Option<(&Arc<Endpoint>, Option<&Arc<Endpoint>>)> {
-        let endpoints = &self.endpoints;
-        if endpoints.is_empty() {
-            return None;
-        }
-        let mut random = rand::rng();
-        let mut at = random.random_range(0..endpoints.len());
-        let from = |at: usize| endpoints[at..].iter().chain(&endpoints[..at]).enumerate();
-        let (skipped, first) = from(at).find(|(_, endpoint)| eligible(endpoint))?;
-        at = (at + skipped) % endpoints.len();
-        if endpoints.len() == 1 {
-            return Some((first, None));
-        }
-        // Any of the others with the same chance, as long as all are eligible.
-        let start = (at + random.random_range(1..endpoints.len())) % endpoints.len();
-        let second = from(start)
-            .map(|(_, endpoint)| endpoint)
-            .find(|endpoint| !Arc::ptr_eq(endpoint, first) && eligible(endpoint));
-        Some((first, second))
+    /// Whether a call to a subset has a fair chance: some endpoint of it is healthy, connected or about to be.
+    pub(super) fn is_usable(&self, subset: Option<usize>, now: Instant) -> bool {
+        self.balancer(subset).is_usable(now)
     }
-}
 
-fn rank_of(endpoint: &Arc<Endpoint>, tried: &[Arc<Endpoint>]) -> Rank {
-    if tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint)) {
-        Rank::Tried
-    } else if endpoint.is_draining() {
-        Rank::Draining
-    } else {
-        Rank::Fresh
+    fn balancer(&self, subset: Option<usize>) -> &Balancer {
+        // A subset that is not there was one of another policy's: its calls are as all others.
+        subset.and_then(|subset| self.subsets.get(subset)).unwrap_or(&self.all)
     }
 }
