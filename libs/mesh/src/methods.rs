@@ -28,6 +28,8 @@ pub(crate) struct Method {
     /// `linkmesh.links.v1.LinksService/GetLink`.
     pub(crate) name: String,
     pub(crate) safety: Safety,
+    /// `NO_SIDE_EFFECTS`: who may only look may call it.
+    pub(crate) only_reads: bool,
     pub(crate) requests: Messages,
     pub(crate) responses: Messages,
 }
@@ -43,6 +45,7 @@ static UNKNOWN: LazyLock<Method> = LazyLock::new(|| Method {
     index: None,
     name: "other".to_owned(),
     safety: Safety::Once,
+    only_reads: false,
     requests: Messages::Stream,
     responses: Messages::Stream,
 });
@@ -68,6 +71,7 @@ impl Methods {
                         Safety::Repeatable
                     }
                 },
+                only_reads: options.idempotency_level() == IdempotencyLevel::NoSideEffects,
                 requests: messages(method.is_client_streaming()),
                 responses: messages(method.is_server_streaming()),
             };

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -24,6 +25,8 @@ pub struct Context {
     pub version: String,
     /// The channel to every other service, under this service's own identity.
     pub mesh: mesh::Mesh,
+    /// Where the instances of all services are found, and what the mesh as a whole is told.
+    pub registry: Arc<dyn mesh::Registry>,
     /// The event bus, shared by the services of a process.
     pub bus: bus::Bus,
     /// Where the service registers its metrics; they are labelled `service=<name>`.

@@ -206,6 +206,7 @@ impl Host {
                 region: config.host.region.clone(),
                 snapshot: Some(folder.join("mesh.snapshot")),
             };
+            identity.register_metrics(&mut metrics.lock());
             let mesh = mesh::Mesh::start(options, &mut metrics.lock())?;
             let context = Context {
                 instance: instance.clone(),
@@ -213,6 +214,7 @@ impl Host {
                 region: config.host.region.clone(),
                 version: self.version.clone(),
                 mesh: mesh.clone(),
+                registry: Arc::clone(&registry),
                 bus: bus.clone(),
                 metrics: metrics.clone(),
                 data: folder,

@@ -14,6 +14,8 @@ use service::Settings;
 /// A service that a process can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum ServiceName {
+    /// Certificates and policies of the mesh
+    Control,
     /// Workspaces and API keys
     Identity,
     /// Links, domains, and what is at a short link
@@ -26,12 +28,18 @@ pub(crate) enum ServiceName {
 
 impl ServiceName {
     /// All, in the order in which they start.
-    pub(crate) const ALL: [ServiceName; 4] =
-        [ServiceName::Identity, ServiceName::Links, ServiceName::Analytics, ServiceName::Edge];
+    pub(crate) const ALL: [ServiceName; 5] = [
+        ServiceName::Control,
+        ServiceName::Identity,
+        ServiceName::Links,
+        ServiceName::Analytics,
+        ServiceName::Edge,
+    ];
 
     /// The name in the mesh, which is the section's too.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
+            ServiceName::Control => control::NAME,
             ServiceName::Identity => identity::NAME,
             ServiceName::Links => links::NAME,
             ServiceName::Analytics => analytics::NAME,
@@ -43,7 +51,10 @@ impl ServiceName {
     /// operators call, is on the same address and any port unless `mesh_listen` says otherwise.
     fn listen_key(self) -> &'static str {
         match self {
-            ServiceName::Identity | ServiceName::Links | ServiceName::Analytics => "listen",
+            ServiceName::Control
+            | ServiceName::Identity
+            | ServiceName::Links
+            | ServiceName::Analytics => "listen",
             ServiceName::Edge => "mesh_listen",
         }
     }
@@ -68,6 +79,7 @@ pub(crate) struct Section<C> {
 #[derive(Debug, Clone)]
 pub(crate) struct Configuration {
     pub(crate) host: HostConfig,
+    pub(crate) control: Option<Section<control::Config>>,
     pub(crate) identity: Option<Section<identity::Config>>,
     pub(crate) links: Option<Section<links::Config>>,
     pub(crate) analytics: Option<Section<analytics::Config>>,
@@ -93,6 +105,7 @@ impl Configuration {
         settings.accept_only(&[&["host", "mesh", "bus"], services.as_slice()].concat())?;
         let mut configuration = Configuration {
             host: HostConfig::from_settings(&settings)?,
+            control: section(&mut settings, ServiceName::Control, wanted)?,
             identity: section(&mut settings, ServiceName::Identity, wanted)?,
             links: section(&mut settings, ServiceName::Links, wanted)?,
             analytics: section(&mut settings, ServiceName::Analytics, wanted)?,
@@ -110,6 +123,9 @@ impl Configuration {
 
     /// Has every service look at its own settings, as it does again at its start.
     fn check(&self) -> Result<(), ConfigError> {
+        if let Some(section) = &self.control {
+            section.config.check()?;
+        }
         if let Some(section) = &self.identity {
             section.config.check()?;
         }
@@ -127,11 +143,13 @@ impl Configuration {
 
     /// Where the mesh listeners of services are, as far as this file says.
     pub(crate) fn mesh_listeners(&self) -> Vec<(ServiceName, SocketAddr)> {
+        let control = self.control.as_ref().map(|section| section.listen);
         let identity = self.identity.as_ref().map(|section| section.listen);
         let links = self.links.as_ref().map(|section| section.listen);
         let analytics = self.analytics.as_ref().map(|section| section.listen);
         let edge = self.edge.as_ref().map(|section| section.listen);
-        let listeners = ServiceName::ALL.into_iter().zip([identity, links, analytics, edge]);
+        let listeners =
+            ServiceName::ALL.into_iter().zip([control, identity, links, analytics, edge]);
         listeners.filter_map(|(name, listen)| listen.map(|listen| (name, listen))).collect()
     }
 }

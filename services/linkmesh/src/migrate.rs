@@ -34,7 +34,9 @@ pub(crate) struct Arguments {
 /// Migrates, one service after the other.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let asked = arguments.services;
-    anyhow::ensure!(!asked.contains(&ServiceName::Edge), "the edge has no schema to migrate");
+    if let Some(service) = asked.iter().find(|service| !WITH_SCHEMA.contains(service)) {
+        anyhow::bail!("{service} has no schema to migrate");
+    }
     let services = if asked.is_empty() { WITH_SCHEMA.to_vec() } else { asked };
     let configuration = Configuration::load(arguments.config.as_deref(), &services)?;
     for service in services {
@@ -56,7 +58,7 @@ pub(crate) async fn schema(
         ServiceName::Identity => (identity, &identity::MIGRATIONS),
         ServiceName::Links => (links, &links::MIGRATIONS),
         ServiceName::Analytics => (analytics, &analytics::MIGRATIONS),
-        ServiceName::Edge => return Ok(()),
+        ServiceName::Control | ServiceName::Edge => return Ok(()),
     };
     let postgres = postgres.expect("its section was wanted");
     let database = pg::Database::open(postgres, &mut Registry::default())?;

@@ -186,7 +186,9 @@ pub(crate) fn refused(doing: &str) -> impl Fn(Status) -> anyhow::Error {
 fn named(address: &str) -> anyhow::Result<Vec<(ServiceName, String)>> {
     if let Some((service, address)) = address.split_once('=') {
         let service = service_name(service).with_context(|| {
-            format!("--address: no service {service:?}; identity, links, analytics or edge")
+            format!(
+                "--address: no service {service:?}; control, identity, links, analytics or edge"
+            )
         })?;
         return Ok(vec![(service, address.to_owned())]);
     }
@@ -230,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_bare_address_may_be_any_service() {
-        assert_eq!(named("127.0.0.1:7001").unwrap().len(), 4);
+        assert_eq!(named("127.0.0.1:7001").unwrap().len(), 5);
         let links = vec![(ServiceName::Links, "127.0.0.1:7002".to_owned())];
         assert_eq!(named("links=127.0.0.1:7002").unwrap(), links);
         assert!(named("lnks=127.0.0.1:7002").is_err());

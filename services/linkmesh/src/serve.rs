@@ -51,6 +51,10 @@ pub(crate) fn host(configuration: &mut Configuration, services: &[ServiceName]) 
     for service in services {
         // A section was required for every service that is run.
         host = match service {
+            ServiceName::Control => {
+                let section = configuration.control.take().expect("control was wanted");
+                host.add(control::NAME, section.listen, |cx| control::assemble(section.config, cx))
+            }
             ServiceName::Identity => {
                 let section = configuration.identity.take().expect("identity was wanted");
                 host.add(identity::NAME, section.listen, |cx| {

@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 }
 
 /// What can be done with the cluster. Names are those that `status` prints: etcd, redis, kafka, postgres, replica,
-/// identity-1, identity-2, links-1, links-2, analytics-1, analytics-2, edge-1, edge-2.
+/// control-1, control-2, identity-1, identity-2, links-1, links-2, analytics-1, analytics-2, edge-1, edge-2.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start whatever does not run; the first time, also choose ports, migrate, and make a workspace with an API key

@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // A template database is migrated exactly as production is.
     ("stack", &["pg"]),
     ("service", &["proto", "rpc", "mesh", "bus"]),
+    ("control", &["proto", "rpc", "mesh", "service"]),
     ("identity", SERVICE),
     ("links", SERVICE),
     ("analytics", SERVICE),
@@ -70,7 +71,7 @@ fn crates_depend_only_along_the_allowed_arrows() {
 
 #[test]
 fn only_the_binary_and_the_tests_see_more_than_one_service() {
-    let services = ["identity", "links", "analytics", "edge"];
+    let services = ["control", "identity", "links", "analytics", "edge"];
     for package in workspace().packages.iter().filter(|p| !TOP.contains(&p.name.as_str())) {
         for dependency in &package.dependencies {
             assert!(

@@ -20,7 +20,7 @@ const LINKMESH: &str = env!("CARGO_BIN_EXE_linkmesh-tested");
 /// The longest that one `linkmesh up …` may take: a first start, on a machine that is busy with other tests.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(240);
 
-/// A cluster of its own is 13 processes: one at a time, beside the shared one.
+/// A cluster of its own is 15 processes: one at a time, beside the shared one.
 static OWN: Semaphore = Semaphore::const_new(1);
 static SHARED: OnceCell<Cluster> = OnceCell::const_new();
 

@@ -5,7 +5,7 @@
 
 use super::waiting::Waiting;
 use crate::identity::Identity;
-use crate::identity::Security;
+use crate::identity::PeerIdentity;
 use crate::identity::ServiceName;
 use crate::instance_probe;
 use anyhow::Context as _;
@@ -170,15 +170,15 @@ async fn handshake(
     identity: &Identity,
     waiting: &Arc<Waiting>,
 ) -> anyhow::Result<(Connection, Driver)> {
-    match identity.security() {
-        Security::Plaintext => start(tcp, waiting).await,
-        Security::Tls { client, .. } => {
+    match identity.client() {
+        None => start(tcp, waiting).await,
+        Some(client) => {
             let name = ServerName::try_from(service.dns_name())?;
-            let tls = TlsConnector::from(Arc::clone(client)).connect(name, tcp).await?;
+            let tls = TlsConnector::from(client).connect(name, tcp).await?;
             let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
             let certificate = certificates.first().context("it has no certificate")?;
-            let found = ServiceName::of_certificate(certificate)?;
-            ensure!(found == *service, "its certificate names `{found}`");
+            let found = PeerIdentity::of_certificate(certificate)?;
+            ensure!(found.service == *service, "its certificate names `{found}`");
             start(tls, waiting).await
         }
     }

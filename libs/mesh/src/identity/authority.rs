@@ -3,9 +3,11 @@
 //! Key and root are one file, so that no process ever sees one without the other; it is created once, however many
 //! processes start at the same moment.
 
+use super::Credentials;
 use super::Identity;
-use super::ServiceName;
-use super::tls;
+use super::OPERATOR;
+use super::PeerIdentity;
+use super::Role;
 use anyhow::Context as _;
 use anyhow::ensure;
 use jiff::Timestamp;
@@ -90,19 +92,22 @@ impl LocalAuthority {
         Ok(Self { root, issuer })
     }
 
-    /// Issues an identity for a service, with a fresh key.
+    /// Issues an identity for a service, or for an operator who may do everything ([`OPERATOR`]), with a fresh key.
     ///
     /// # Errors
     /// If `service` is no service name.
     pub fn issue(&self, service: &str) -> anyhow::Result<Identity> {
-        let service = ServiceName::parse(service)?;
+        let peer = match service {
+            OPERATOR => PeerIdentity::operator(Role::Admin),
+            _ => PeerIdentity::service(service)?,
+        };
         let key = KeyPair::generate().context("making a key")?;
-        let certificate = leaf(&service, Timestamp::now())?
+        let certificate = leaf(&peer, Timestamp::now())?
             .signed_by(&key, &self.issuer)
             .context("signing a certificate")?;
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         let chain = vec![certificate.der().clone()];
-        tls::identity(service, &self.root, chain, key)
+        Identity::new(Credentials::new(key, chain, vec![self.root.clone()])?)
     }
 
     /// The file that holds the root alone, as PEM: what a stock client is given.
@@ -145,19 +150,25 @@ fn write_synced(path: &PathBuf, mode: u32, text: &str) -> io::Result<()> {
 fn root(now: Timestamp) -> anyhow::Result<CertificateParams> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, "linkmesh local authority");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     set_validity(&mut params, now, ROOT_LIFE);
     Ok(params)
 }
 
-fn leaf(service: &ServiceName, now: Timestamp) -> anyhow::Result<CertificateParams> {
-    let mut params = CertificateParams::new(vec![service.dns_name()])?;
-    params.subject_alt_names.push(SanType::URI(service.spiffe_id().try_into()?));
-    params.distinguished_name.push(DnType::CommonName, service.as_str());
+fn leaf(peer: &PeerIdentity, now: Timestamp) -> anyhow::Result<CertificateParams> {
+    let spiffe_id = peer.spiffe_id().context("a certificate names someone")?;
+    // An operator is called by nobody.
+    let is_service = peer.role == Role::Service;
+    let dns_names = if is_service { vec![peer.service.dns_name()] } else { Vec::new() };
+    let mut params = CertificateParams::new(dns_names)?;
+    params.subject_alt_names.push(SanType::URI(spiffe_id.try_into()?));
+    params.distinguished_name.push(DnType::CommonName, peer.to_string());
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    if is_service {
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+    }
     params.use_authority_key_identifier_extension = true;
     set_validity(&mut params, now, LEAF_LIFE);
     Ok(params)
@@ -216,9 +227,9 @@ mod tests {
 
     #[test]
     fn a_leaf_names_its_service() {
-        let service = ServiceName::parse("links").unwrap();
+        let peer = PeerIdentity::service("links").unwrap();
         let key = KeyPair::generate().unwrap();
-        let leaf = leaf(&service, Timestamp::now()).unwrap().self_signed(&key).unwrap();
-        assert_eq!(ServiceName::of_certificate(leaf.der()).unwrap(), service);
+        let leaf = leaf(&peer, Timestamp::now()).unwrap().self_signed(&key).unwrap();
+        assert_eq!(PeerIdentity::of_certificate(leaf.der()).unwrap(), peer);
     }
 }

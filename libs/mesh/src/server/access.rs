@@ -51,6 +51,11 @@ impl Access {
         self
     }
 
+    /// Whether a gRPC service is one that every process serves to every peer: it only tells how a process is.
+    pub(super) fn is_open_to_any(grpc_service: &str) -> bool {
+        OPEN_TO_ANY.contains(&grpc_service)
+    }
+
     /// Whether `peer` may call `grpc_service`.
     #[must_use]
     pub fn allows(&self, peer: &str, grpc_service: &str) -> bool {

@@ -1,10 +1,12 @@
 //! What a call passes before its handler, in order: who may call, the deadline, the principal; and after: what is counted.
 
-use super::PeerIdentity;
+use super::Access;
 use super::Shared;
 use super::body::ServerBody;
 use crate::channel::DEADLINE_DEFAULT;
 use crate::identity::OPERATOR;
+use crate::identity::PeerIdentity;
+use crate::identity::Role;
 use crate::instance_probe;
 use crate::methods::METHODS;
 use crate::methods::Messages;
@@ -92,12 +94,19 @@ impl Admitted {
         if !self.shared.access.allows(peer, service) {
             return Err(rpc::Error::peer_not_allowed(peer).into());
         }
+        if self.peer.role == Role::Viewer && !method.only_reads && !Access::is_open_to_any(service)
+        {
+            let mut error = rpc::Error::peer_not_allowed(peer);
+            error.message =
+                format!("`{}` may look and change nothing: this takes an admin", self.peer);
+            return Err(error.into());
+        }
 
         let deadline = deadline(request.headers(), method, now)?;
         if deadline.is_some_and(|deadline| deadline.left(now).is_zero()) {
             return Err(rpc::Error::deadline_exceeded().into());
         }
-        let principal = principal(request.headers_mut(), peer)?;
+        let principal = principal(request.headers_mut(), &self.peer)?;
 
         let extensions = request.extensions_mut();
         extensions.insert(self.peer.clone());
@@ -125,12 +134,16 @@ fn deadline(
 }
 
 /// Takes the principal out of the metadata: a handler finds it in the extensions, proved, or nowhere.
-fn principal(headers: &mut HeaderMap, peer: &str) -> Result<Option<Principal>, rpc::Error> {
+fn principal(
+    headers: &mut HeaderMap,
+    peer: &PeerIdentity,
+) -> Result<Option<Principal>, rpc::Error> {
     if !headers.contains_key(Principal::METADATA_KEY) {
         return Ok(None);
     }
-    if !MAY_ASSERT_PRINCIPAL.contains(&peer) {
-        let mut error = rpc::Error::peer_not_allowed(peer);
+    // A viewer looks at the mesh, not at what is the tenants'.
+    if !MAY_ASSERT_PRINCIPAL.contains(&peer.service.as_str()) || peer.role == Role::Viewer {
+        let mut error = rpc::Error::peer_not_allowed(peer.service.as_str());
         error.message = format!("`{peer}` may not say who a call is made for");
         return Err(error);
     }

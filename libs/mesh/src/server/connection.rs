@@ -1,12 +1,10 @@
 //! One connection to a server, from its first byte to its last call.
 
-use super::PeerIdentity;
 use super::admit::Admission;
 use super::admit::Admitted;
 use super::preface::Preface;
 use crate::identity::Identity;
-use crate::identity::Security;
-use crate::identity::ServiceName;
+use crate::identity::PeerIdentity;
 use anyhow::Context as _;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
@@ -14,7 +12,6 @@ use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
@@ -66,20 +63,17 @@ async fn try_serve(
     life: &Life,
 ) -> anyhow::Result<()> {
     socket.set_nodelay(true)?;
-    match identity.security() {
-        Security::Plaintext => {
-            let service = ServiceName::parse(identity.service())?;
-            serve_http(socket, admission.of_peer(PeerIdentity { service }), life).await
-        }
-        Security::Tls { server, .. } => {
-            let accepting = TlsAcceptor::from(Arc::clone(server)).accept(socket);
+    match identity.server() {
+        None => serve_http(socket, admission.of_peer(identity.peer().clone()), life).await,
+        Some(server) => {
+            let accepting = TlsAcceptor::from(server).accept(socket);
             let tls = tokio::time::timeout(HANDSHAKE_WAIT_MAX, accepting)
                 .await
                 .context("the peer took too long to prove who it is")??;
             let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
             let certificate = certificates.first().context("the peer has no certificate")?;
-            let service = ServiceName::of_certificate(certificate)?;
-            serve_http(tls, admission.of_peer(PeerIdentity { service }), life).await
+            let peer = PeerIdentity::of_certificate(certificate)?;
+            serve_http(tls, admission.of_peer(peer), life).await
         }
     }
 }

@@ -33,13 +33,6 @@ const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(50);
 /// How long what is left after the drain may take to be ended.
 const ABORT_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// The service that calls, proved by its certificate. In the extensions of every request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerIdentity {
-    /// Its name.
-    pub service: ServiceName,
-}
-
 /// What a server needs to know.
 #[derive(Debug)]
 pub struct ServerOptions {

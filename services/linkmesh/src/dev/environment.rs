@@ -65,6 +65,7 @@ impl DevEnvironment<'_> {
             ("LINK_DOMAIN", LINK_DOMAIN.to_owned()),
             ("ADMIN", format!("http://{}", self.admin)),
             ("AUTHORITY", self.site.authority().display().to_string()),
+            ("PORT_CONTROL", ports.control.to_string()),
             ("PORT_IDENTITY", ports.identity.to_string()),
             ("PORT_LINKS", ports.links.to_string()),
             ("PORT_ANALYTICS", ports.analytics.to_string()),

@@ -23,6 +23,7 @@ pub(super) struct Ports {
     pub(super) listen: SocketAddr,
     pub(super) admin: u16,
     /// Mesh listeners, on loopback.
+    pub(super) control: u16,
     pub(super) identity: u16,
     pub(super) links: u16,
     pub(super) analytics: u16,
@@ -44,6 +45,7 @@ impl Ports {
         let ports = Ports {
             listen: public(listen, kept.as_ref())?,
             admin: kept_port(|ports| ports.admin)?,
+            control: kept_port(|ports| ports.control)?,
             identity: kept_port(|ports| ports.identity)?,
             links: kept_port(|ports| ports.links)?,
             analytics: kept_port(|ports| ports.analytics)?,

@@ -33,6 +33,7 @@ fn ours(data: &Path, ports: &Ports, postgres: &str) -> Settings {
     settings.set("mesh", "registry", "memory:");
     settings.set("mesh", "authority", folder("authority"));
     settings.set("bus", "uri", format!("file:{}", folder("bus")));
+    settings.set("control", "listen", loopback(ports.control));
     for (service, port) in
         [("identity", ports.identity), ("links", ports.links), ("analytics", ports.analytics)]
     {

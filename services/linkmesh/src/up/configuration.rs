@@ -74,6 +74,8 @@ fn own_section(site: &mut Site, service: &'static str, member: Member) -> anyhow
             own.insert("places_file".into(), places.to_string_lossy().as_ref().into());
         }
         own
+    } else if service == control::NAME {
+        Table::new()
     } else {
         let saved = &site.saved;
         let primary = saved.postgres.clone().context("Postgres has not been started")?;

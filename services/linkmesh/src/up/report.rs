@@ -70,7 +70,7 @@ pub(super) fn welcome(site: &Site) -> anyhow::Result<()> {
     let seed = site.saved.seed.as_ref().context("nothing was seeded")?;
     line(&format!(
         "
-Linkmesh is up: 8 processes and their servers.
+Linkmesh is up: 10 processes and their servers.
 
   workspace  {}
   API key    {}

@@ -10,7 +10,8 @@ use stack::Signal;
 const INSTANCES: u8 = 2;
 
 /// The services, in the order in which they start.
-pub(super) const SERVICES: [&str; 4] = [identity::NAME, links::NAME, analytics::NAME, edge::NAME];
+pub(super) const SERVICES: [&str; 5] =
+    [control::NAME, identity::NAME, links::NAME, analytics::NAME, edge::NAME];
 
 /// One process of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +105,7 @@ mod tests {
             assert_eq!(member.to_string().parse(), Ok(member));
             assert_eq!(stopped.iter().filter(|other| **other == member).count(), 1, "{member}");
         }
-        assert_eq!(Member::all().count(), 13);
+        assert_eq!(Member::all().count(), 15);
         assert!("links-3".parse::<Member>().unwrap_err().contains("links-2"));
     }
 }
