@@ -38,6 +38,8 @@ pub(crate) struct Method {
 #[derive(Debug)]
 pub(crate) struct Methods {
     by_path: RapidHashMap<String, Method>,
+    /// By index.
+    names: Vec<String>,
 }
 
 /// A method that `proto/` does not have: nothing is assumed of it.
@@ -56,6 +58,7 @@ pub(crate) static METHODS: LazyLock<Methods> = LazyLock::new(Methods::from_descr
 impl Methods {
     fn from_descriptors() -> Self {
         let mut by_path = RapidHashMap::default();
+        let mut names = Vec::new();
         let methods =
             proto::DESCRIPTORS.services().flat_map(|service| service.methods().collect::<Vec<_>>());
         for (index, method) in methods.enumerate() {
@@ -76,13 +79,19 @@ impl Methods {
                 responses: messages(method.is_server_streaming()),
             };
             by_path.insert(format!("/{name}"), method);
+            names.push(name);
         }
-        Self { by_path }
+        Self { by_path, names }
     }
 
     /// The method that a path names.
     pub(crate) fn of_path(&self, path: &str) -> &Method {
         self.by_path.get(path).unwrap_or(&UNKNOWN)
+    }
+
+    /// The names of all, by index.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// How many there are.

@@ -24,6 +24,7 @@ use crate::methods::Messages;
 use crate::methods::Method;
 use crate::methods::Safety;
 use crate::methods::grpc_service;
+use crate::metrics::Event;
 use http::request::Parts;
 use proto::common::v1::ErrorReason;
 use rpc::Deadline;
@@ -198,7 +199,7 @@ impl Call<'_> {
     /// The first attempt earns a share of a retry, each further one is counted.
     fn deposit_or_count(&self, service: &str, number: usize, endpoint: &Endpoint) {
         if number > 1 {
-            endpoint.metrics.observe_retry(self.method);
+            endpoint.metrics.count(self.method, Event::Retry);
         } else if let Some(route) = self.shared.routes.load().by_service.get(service) {
             route.budget.deposit(Instant::now());
         }

@@ -24,6 +24,7 @@ pub(crate) use call::DEADLINE_DEFAULT;
 
 use crate::identity::Identity;
 use crate::metrics::CallMetrics;
+use crate::metrics::CallStats;
 use crate::registry;
 use crate::registry::Instance;
 use crate::registry::Lease;
@@ -198,7 +199,8 @@ impl Mesh {
             routes: ArcSwap::default(),
             published: ArcSwap::default(),
             waiting: Arc::new(Waiting::default()),
-            unrouted: Arc::new(metrics.between(options.identity.service(), "none")),
+            unrouted: metrics.between(options.identity.service(), "none"),
+            metrics: metrics.clone(),
         });
         let mut resolver =
             Resolver::new(Arc::clone(&shared), options.identity, metrics, options.snapshot);
@@ -239,6 +241,12 @@ impl Mesh {
             age: published.heard.map(|heard| heard.elapsed()),
             endpoints,
         }
+    }
+
+    /// What the calls that this mesh made have come to, by callee and method, since it began.
+    #[must_use]
+    pub fn stats(&self) -> Vec<CallStats> {
+        self.shared.metrics.stats()
     }
 
     /// Ends all tasks and connections, and waits for them. Calls in flight fail; what any clone calls afterwards fails.

@@ -17,7 +17,6 @@ use super::table::Table;
 use crate::identity::Identity;
 use crate::identity::ServiceName;
 use crate::metrics::CallMetrics;
-use crate::metrics::PairMetrics;
 use crate::policy::Policy;
 use crate::registry::Update;
 use crate::registry::Watch;
@@ -55,7 +54,6 @@ pub(super) struct Resolver {
     table: Table,
     heard: Option<Instant>,
     endpoints: BTreeMap<EndpointKey, Kept>,
-    pairs: BTreeMap<ServiceName, Arc<PairMetrics>>,
     budgets: RapidHashMap<String, Arc<Budget>>,
     /// By service.
     policies: BTreeMap<String, Arc<Policy>>,
@@ -94,7 +92,6 @@ impl Resolver {
             table: Table::default(),
             heard: None,
             endpoints: BTreeMap::new(),
-            pairs: BTreeMap::new(),
             budgets: RapidHashMap::default(),
             policies: BTreeMap::new(),
             keepers: JoinSet::new(),
@@ -234,9 +231,7 @@ impl Resolver {
                 return None;
             }
         };
-        let metrics = Arc::clone(self.pairs.entry(service.clone()).or_insert_with(|| {
-            Arc::new(self.metrics.between(self.identity.service(), service.as_str()))
-        }));
+        let metrics = self.metrics.between(self.identity.service(), service.as_str());
         let endpoint = Arc::new(Endpoint::new(instance, service, metrics, now));
         let gone = CancellationToken::new();
         self.keepers.spawn(keeper::keep(

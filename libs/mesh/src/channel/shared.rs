@@ -3,6 +3,7 @@
 use super::resolver::Published;
 use super::routes::Routes;
 use super::waiting::Waiting;
+use crate::metrics::CallMetrics;
 use crate::metrics::PairMetrics;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ pub(super) struct Shared {
     /// The same, for people.
     pub(super) published: ArcSwap<Published>,
     pub(super) waiting: Arc<Waiting>,
+    /// What is counted of calls.
+    pub(super) metrics: CallMetrics,
     /// For calls that were sent to nobody.
     pub(super) unrouted: Arc<PairMetrics>,
 }

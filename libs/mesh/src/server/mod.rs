@@ -11,14 +11,12 @@ pub use access::Access;
 use crate::identity::Identity;
 use crate::identity::ServiceName;
 use crate::metrics::CallMetrics;
+use crate::metrics::CallStats;
 use crate::metrics::PairMetrics;
 use admit::Admission;
 use http::HeaderValue;
 use prometheus_client::registry::Registry as MetricsRegistry;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
@@ -58,17 +56,23 @@ struct Shared {
     access: Access,
     service: String,
     metrics: CallMetrics,
-    /// By calling service; there are few, and each is looked up once for a connection.
-    peers: Mutex<BTreeMap<ServiceName, Arc<PairMetrics>>>,
 }
 
 impl Shared {
     fn metrics_of(&self, peer: &ServiceName) -> Arc<PairMetrics> {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let metrics = peers
-            .entry(peer.clone())
-            .or_insert_with(|| Arc::new(self.metrics.between(peer.as_str(), &self.service)));
-        Arc::clone(metrics)
+        self.metrics.between(peer.as_str(), &self.service)
+    }
+}
+
+/// What the calls that a server answered have come to.
+#[derive(Debug, Clone)]
+pub struct ServerStats(CallMetrics);
+
+impl ServerStats {
+    /// By caller and method, since the server began.
+    #[must_use]
+    pub fn calls(&self) -> Vec<CallStats> {
+        self.0.stats()
     }
 }
 
@@ -84,9 +88,14 @@ impl Server {
             access,
             service: identity.service().to_owned(),
             metrics: CallMetrics::inbound(metrics),
-            peers: Mutex::default(),
         };
         Ok(Self { identity, shared: Arc::new(shared) })
+    }
+
+    /// What the calls that it answered have come to. Cheap to clone, and stays when the server serves.
+    #[must_use]
+    pub fn stats(&self) -> ServerStats {
+        ServerStats(self.shared.metrics.clone())
     }
 
     /// Serves `routes` until `stop`; then says GOAWAY, finishes what is in flight within `drain_max`, and returns.
