@@ -69,11 +69,23 @@ pub struct Faults {
     pub bytes_per_second: Option<u32>,
 }
 
+impl Faults {
+    /// A network that does nothing wrong.
+    pub const NONE: Self = Self {
+        arrivals: Arrivals::Forwarded,
+        flow: Flow::Both,
+        delay: Duration::ZERO,
+        lost_one_in: 0,
+        stall: Duration::ZERO,
+        bytes_per_second: None,
+    };
+}
+
 /// A proxy that runs; it ends, with all its connections, when dropped.
 #[derive(Debug)]
 pub struct FaultProxy {
     port: u16,
-    faults: watch::Sender<Faults>,
+    weather: watch::Sender<Weather>,
     /// Counts up to break all connections that are open.
     breaks: watch::Sender<u32>,
     accepted: Arc<AtomicUsize>,
@@ -89,13 +101,13 @@ impl FaultProxy {
     pub async fn start(server: impl Into<String>) -> anyhow::Result<Self> {
         let port = port::free()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-        let (faults, of_faults) = watch::channel(Faults::default());
+        let (weather, of_weather) = watch::channel(Weather::default());
         let (breaks, of_breaks) = watch::channel(0);
         let accepted = Arc::new(AtomicUsize::new(0));
-        let orders = Orders { faults: of_faults, breaks: of_breaks };
+        let orders = Orders { weather: of_weather, breaks: of_breaks };
         let mut running = JoinSet::new();
         running.spawn(run(listener, server.into(), orders, Arc::clone(&accepted)));
-        Ok(Self { port, faults, breaks, accepted, _running: running })
+        Ok(Self { port, weather, breaks, accepted, _running: running })
     }
 
     /// Where it listens, `127.0.0.1:PORT`.
@@ -105,12 +117,19 @@ impl FaultProxy {
 
     /// From now on the network behaves like this, on open connections too.
     pub fn set(&self, faults: Faults) {
-        self.faults.send_replace(faults);
+        self.weather.send_modify(|weather| weather.faults = faults);
     }
 
     /// From now on it does nothing wrong. What was lost stays lost: a connection that was silent goes on where it stopped.
     pub fn heal(&self) {
-        self.set(Faults::default());
+        self.set(Faults::NONE);
+    }
+
+    /// Connections that are open carry nothing any more, and nobody is told; new ones are as the faults say. So does a
+    /// middlebox that forgot them.
+    pub fn forget(&self) {
+        let accepted = self.accepted();
+        self.weather.send_modify(|weather| weather.forgotten = accepted);
     }
 
     /// Resets all connections that are open, in both directions.
@@ -124,10 +143,17 @@ impl FaultProxy {
     }
 }
 
+/// The faults, and how many connections are forgotten: those that were accepted first.
+#[derive(Debug, Clone, Copy, Default)]
+struct Weather {
+    faults: Faults,
+    forgotten: usize,
+}
+
 /// What a test wants, as it changes.
 #[derive(Clone)]
 struct Orders {
-    faults: watch::Receiver<Faults>,
+    weather: watch::Receiver<Weather>,
     breaks: watch::Receiver<u32>,
 }
 
@@ -141,18 +167,18 @@ async fn run(
     let mut listener = Some(listener);
     let mut connections = JoinSet::new();
     loop {
-        let refused = orders.faults.borrow_and_update().arrivals == Arrivals::Refused;
+        let refused = orders.weather.borrow_and_update().faults.arrivals == Arrivals::Refused;
         listener = match listener {
             Some(_) if refused => None,
             None if !refused => Some(listen(address).await),
             unchanged => unchanged,
         };
         tokio::select! {
-            changed = orders.faults.changed() => if changed.is_err() { return },
+            changed = orders.weather.changed() => if changed.is_err() { return },
             Some(_) = connections.join_next() => {}
             Some(Ok((client, _))) = accept(listener.as_ref()) => {
-                accepted.fetch_add(1, Ordering::Relaxed);
-                connections.spawn(connection(client, server.clone(), orders.clone()));
+                let number = accepted.fetch_add(1, Ordering::Relaxed);
+                connections.spawn(connection(client, server.clone(), number, orders.clone()));
             }
         }
     }
@@ -175,9 +201,9 @@ async fn accept(listener: Option<&TcpListener>) -> Option<io::Result<(TcpStream,
 }
 
 /// Serves one client until either side ends it or the test does.
-async fn connection(mut client: TcpStream, server: String, mut orders: Orders) {
+async fn connection(mut client: TcpStream, server: String, number: usize, mut orders: Orders) {
     orders.breaks.mark_unchanged();
-    let arrivals = orders.faults.borrow().arrivals;
+    let arrivals = orders.weather.borrow().faults.arrivals;
     match arrivals {
         Arrivals::Refused | Arrivals::Reset => return reset(client),
         Arrivals::HalfOpen => {
@@ -191,9 +217,10 @@ async fn connection(mut client: TcpStream, server: String, mut orders: Orders) {
     let ended = {
         let (client_reads, client_writes) = client.split();
         let (server_reads, server_writes) = server.split();
-        let there =
-            forward(client_reads, server_writes, Direction::ToServer, orders.faults.clone());
-        let back = forward(server_reads, client_writes, Direction::ToClient, orders.faults);
+        let (to_server, to_client) =
+            (Way::new(number, Direction::ToServer), Way::new(number, Direction::ToClient));
+        let there = forward(client_reads, server_writes, to_server, orders.weather.clone());
+        let back = forward(server_reads, client_writes, to_client, orders.weather);
         tokio::select! {
             ended = async { tokio::try_join!(there, back) } => ended.map(drop),
             _ = orders.breaks.changed() => Err(io::ErrorKind::ConnectionReset.into()),
@@ -217,13 +244,25 @@ enum Direction {
     ToClient,
 }
 
-impl Faults {
-    fn passes(&self, direction: Direction) -> bool {
-        match self.flow {
+/// One direction of one connection.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    number: usize,
+    direction: Direction,
+}
+
+impl Way {
+    fn new(number: usize, direction: Direction) -> Self {
+        Self { number, direction }
+    }
+
+    fn is_open(self, weather: &Weather) -> bool {
+        let flows = match weather.faults.flow {
             Flow::Both => true,
-            Flow::ToServer => direction == Direction::ToServer,
+            Flow::ToServer => self.direction == Direction::ToServer,
             Flow::None => false,
-        }
+        };
+        flows && self.number >= weather.forgotten
     }
 }
 
@@ -240,11 +279,11 @@ enum Chunk {
 async fn forward(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    direction: Direction,
-    faults: watch::Receiver<Faults>,
+    way: Way,
+    weather: watch::Receiver<Weather>,
 ) -> io::Result<()> {
     let (sender, mut under_way) = mpsc::channel(CHUNKS_UNDER_WAY_MAX);
-    let mut of_writer = faults.clone();
+    let mut of_writer = weather.clone();
     let read = async {
         let (mut count, mut due) = (0_u32, Instant::now());
         loop {
@@ -254,7 +293,7 @@ async fn forward(
                 Err(error) => Chunk::Broken(error),
                 Ok(length) => {
                     bytes.truncate(length);
-                    let faults = *faults.borrow();
+                    let faults = weather.borrow().faults;
                     count = count.wrapping_add(1);
                     let is_lost = faults.lost_one_in > 0 && count % faults.lost_one_in == 0;
                     let stall = if is_lost { faults.stall } else { Duration::ZERO };
@@ -274,8 +313,8 @@ async fn forward(
             if let Chunk::Bytes(due, _) = &chunk {
                 tokio::time::sleep_until(*due).await;
             }
-            let passing = of_writer.wait_for(|faults| faults.passes(direction)).await;
-            let rate = passing.map_err(|_| io::ErrorKind::ConnectionReset)?.bytes_per_second;
+            let open = of_writer.wait_for(|weather| way.is_open(weather)).await;
+            let rate = open.map_err(|_| io::ErrorKind::ConnectionReset)?.faults.bytes_per_second;
             match chunk {
                 Chunk::Bytes(_, bytes) => write_paced(&mut to, &bytes, rate).await?,
                 Chunk::End => return to.shutdown().await,

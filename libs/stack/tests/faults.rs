@@ -72,7 +72,7 @@ async fn what_is_lost_in_a_black_hole_arrives_when_it_is_healed() {
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
     echoed(&mut stream, b"before").await.unwrap();
     for flow in [Flow::None, Flow::ToServer] {
-        proxy.set(Faults { flow, ..Faults::default() });
+        proxy.set(Faults { flow, ..Faults::NONE });
         stream.write_all(b"x").await.unwrap();
         assert!(is_silent(&mut stream).await, "{flow:?}");
         proxy.heal();
@@ -82,22 +82,35 @@ async fn what_is_lost_in_a_black_hole_arrives_when_it_is_healed() {
 }
 
 #[tokio::test]
+async fn a_forgotten_connection_is_silent_and_a_new_one_is_not() {
+    let (server, _tasks) = echo().await;
+    let proxy = FaultProxy::start(server).await.unwrap();
+    let mut old = TcpStream::connect(proxy.address()).await.unwrap();
+    echoed(&mut old, b"before").await.unwrap();
+    proxy.forget();
+    let mut new = TcpStream::connect(proxy.address()).await.unwrap();
+    echoed(&mut new, b"x").await.unwrap();
+    old.write_all(b"x").await.unwrap();
+    assert!(is_silent(&mut old).await);
+}
+
+#[tokio::test]
 async fn who_connects_is_refused_reset_or_left_without_an_answer() {
     let (server, _tasks) = echo().await;
     let proxy = FaultProxy::start(server).await.unwrap();
     let mut open = TcpStream::connect(proxy.address()).await.unwrap();
     echoed(&mut open, b"x").await.unwrap();
 
-    proxy.set(Faults { arrivals: Arrivals::HalfOpen, ..Faults::default() });
+    proxy.set(Faults { arrivals: Arrivals::HalfOpen, ..Faults::NONE });
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
     stream.write_all(b"x").await.unwrap();
     assert!(is_silent(&mut stream).await);
 
-    proxy.set(Faults { arrivals: Arrivals::Reset, ..Faults::default() });
+    proxy.set(Faults { arrivals: Arrivals::Reset, ..Faults::NONE });
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
     assert!(echoed(&mut stream, b"x").await.is_err());
 
-    proxy.set(Faults { arrivals: Arrivals::Refused, ..Faults::default() });
+    proxy.set(Faults { arrivals: Arrivals::Refused, ..Faults::NONE });
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
         match TcpStream::connect(proxy.address()).await {
@@ -126,10 +139,10 @@ async fn bytes_are_delayed_lost_and_slow_as_told() {
     let (server, _tasks) = echo().await;
     let proxy = FaultProxy::start(server).await.unwrap();
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
-    let delayed = Faults { delay: Duration::from_millis(50), ..Faults::default() };
+    let delayed = Faults { delay: Duration::from_millis(50), ..Faults::NONE };
     let stall = Duration::from_millis(100);
-    let lossy = Faults { lost_one_in: 1, stall, ..Faults::default() };
-    let slow = Faults { bytes_per_second: Some(10_000), ..Faults::default() };
+    let lossy = Faults { lost_one_in: 1, stall, ..Faults::NONE };
+    let slow = Faults { bytes_per_second: Some(10_000), ..Faults::NONE };
     // Slow: what was written is paid for before the next is, so twice.
     for (faults, at_least, times) in [(delayed, 100, 1), (lossy, 200, 1), (slow, 100, 2)] {
         proxy.set(faults);

@@ -5,6 +5,7 @@ use crate::world::World;
 use crate::world::registration;
 use mesh::Access;
 use mesh::PeerIdentity;
+use mesh::Registry;
 use mesh::Server;
 use mesh::ServerOptions;
 use mesh::registry::Lease;
@@ -156,6 +157,18 @@ impl Backend {
         let mut backend = Self::unregistered(world, "links", instance, behaviour).await;
         let registration = registration(instance, &backend.address, &[LINKS, CHAT]);
         backend.lease = Some(world.registry.register(registration));
+        backend
+    }
+
+    /// The same, registered elsewhere, or by another way to the same registry.
+    pub(crate) async fn start_at(
+        world: &World,
+        registry: &Arc<dyn Registry>,
+        instance: &str,
+    ) -> Self {
+        let mut backend = Self::unregistered(world, "links", instance, Behaviour::Answer).await;
+        let registration = registration(instance, &backend.address, &[LINKS, CHAT]);
+        backend.lease = Some(registry.register(registration));
         backend
     }
 

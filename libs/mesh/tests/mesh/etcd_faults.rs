@@ -6,52 +6,15 @@ use crate::backend::LINKS;
 use crate::drain::Load;
 use crate::drain::Method;
 use crate::following::Following;
-use crate::world::World;
+use crate::servers::Servers;
+use crate::servers::compact;
 use crate::world::eventually;
 use crate::world::registration;
 use prometheus_client::registry::Registry as Metrics;
 use proto::links::v1::GetLinkRequest;
 use proto::links::v1::links_service_client::LinksServiceClient;
-use stack::Etcd;
-use stack::Options;
-use stack::TemporaryFolder;
-use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
-
-struct Servers {
-    etcd: Etcd,
-    world: World,
-    folder: TemporaryFolder,
-}
-
-impl Servers {
-    async fn start() -> Self {
-        let folder = TemporaryFolder::new().unwrap();
-        let etcd = Etcd::start(Options::bound(folder.path()).unwrap()).await.unwrap();
-        let world = World::with_registry(&etcd.url());
-        Self { etcd, world, folder }
-    }
-
-    fn etcdctl(&self, arguments: &[&str]) -> String {
-        let output = Command::new("etcdctl")
-            .env("ETCDCTL_API", "3")
-            .arg(format!("--endpoints=127.0.0.1:{}", self.etcd.port()))
-            .args(arguments)
-            .output()
-            .expect("etcdctl is installed: apt-get install etcd-client");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// The leases that hold keys of an instance.
-    fn lease_of(&self, instance: &str) -> Option<i64> {
-        let key = format!("linkmesh/endpoints/{LINKS}/{instance}");
-        let fields = self.etcdctl(&["get", &key, "--write-out=fields"]);
-        let lease = fields.lines().find_map(|line| line.strip_prefix("\"Lease\" : "))?;
-        Some(lease.parse().unwrap())
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_etcd_killed_calls_go_on_and_a_newcomer_is_found_after_its_return() {
@@ -123,12 +86,7 @@ async fn changes_that_were_compacted_away_meanwhile_are_seen() {
     for _ in 0..10 {
         servers.etcdctl(&["put", &key, value]);
     }
-    let revision: i64 = {
-        let fields = servers.etcdctl(&["get", &key, "--write-out=fields"]);
-        let line = fields.lines().find_map(|line| line.strip_prefix("\"Revision\" : ")).unwrap();
-        line.parse().unwrap()
-    };
-    servers.etcdctl(&["compact", &revision.to_string()]);
+    compact(&servers.etcd);
     following.until_addresses(LINKS, &["127.0.0.1:2"]).await;
 }
 

@@ -42,25 +42,40 @@ impl World {
         self.mesh_with(self.identity(service), None, &mut Metrics::default())
     }
 
+    /// The channel of a service that finds others in another registry, or by another way to the same.
+    pub(crate) fn mesh_at(&self, registry: &Arc<dyn Registry>, service: &str) -> Mesh {
+        let identity = self.identity(service);
+        start(registry, identity, None, &mut Metrics::default())
+    }
+
     pub(crate) fn mesh_with(
         &self,
         identity: Identity,
         snapshot: Option<PathBuf>,
         metrics: &mut Metrics,
     ) -> Mesh {
-        let options = MeshOptions {
-            registry: Arc::clone(&self.registry),
-            identity,
-            zone: "a".to_owned(),
-            region: "eu".to_owned(),
-            snapshot,
-        };
-        Mesh::start(options, metrics).unwrap()
+        start(&self.registry, identity, snapshot, metrics)
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
+}
+
+fn start(
+    registry: &Arc<dyn Registry>,
+    identity: Identity,
+    snapshot: Option<PathBuf>,
+    metrics: &mut Metrics,
+) -> Mesh {
+    let options = MeshOptions {
+        registry: Arc::clone(registry),
+        identity,
+        zone: "a".to_owned(),
+        region: "eu".to_owned(),
+        snapshot,
+    };
+    Mesh::start(options, metrics).unwrap()
 }
 
 pub(crate) fn registration(instance: &str, address: &str, grpc_services: &[&str]) -> Registration {
