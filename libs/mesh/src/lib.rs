@@ -5,8 +5,10 @@
 
 mod backoff;
 mod channel;
+mod criticality;
 mod etcd;
 pub mod identity;
+mod inherited;
 mod instance_probe;
 mod methods;
 mod metrics;

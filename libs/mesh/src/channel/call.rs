@@ -19,6 +19,7 @@ use super::routes::Picked;
 use super::routes::Selection;
 use super::shared::Shared;
 use crate::backoff::Backoff;
+use crate::inherited::Inherited;
 use crate::methods::METHODS;
 use crate::methods::Messages;
 use crate::methods::Method;
@@ -98,10 +99,11 @@ fn deadline(parts: &Parts, method: &Method, now: Instant) -> Result<Option<Deadl
             Some(Deadline::parse(text, now).map_err(Status::from)?)
         }
     };
-    let inherited = parts.extensions.get::<Deadline>().copied();
+    let given = parts.extensions.get::<Deadline>().copied();
+    let inherited = Inherited::here().deadline;
     let unary = method.requests == Messages::One && method.responses == Messages::One;
     let default = unary.then_some(Deadline(now + DEADLINE_DEFAULT));
-    Ok(stated.into_iter().chain(inherited).min().or(default))
+    Ok(stated.into_iter().chain(given).chain(inherited).min().or(default))
 }
 
 struct Call<'a> {

@@ -7,12 +7,14 @@ use crate::channel::DEADLINE_DEFAULT;
 use crate::identity::OPERATOR;
 use crate::identity::PeerIdentity;
 use crate::identity::Role;
+use crate::inherited::Inherited;
 use crate::instance_probe;
 use crate::methods::METHODS;
 use crate::methods::Messages;
 use crate::methods::Method;
 use crate::methods::grpc_service;
 use crate::metrics::PairMetrics;
+use crate::policy::Criticality;
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use hyper::body::Incoming;
@@ -172,7 +174,9 @@ async fn handle(
     deadline: Option<Deadline>,
     record: Record,
 ) -> Result<http::Response<ServerBody>, Infallible> {
-    let handling = routes.call(request);
+    let criticality = Criticality::of_headers(request.headers());
+    let inherited = Inherited { deadline, criticality };
+    let handling = inherited.scope(routes.call(request));
     let handled = match deadline {
         None => Ok(handling.await),
         Some(deadline) => tokio::time::timeout_at(deadline.0.into(), handling).await,
@@ -183,6 +187,10 @@ async fn handle(
         return Ok(status.into_http());
     };
     let (head, body) = response.into_parts();
+    let body = match record.method.responses {
+        Messages::One => body,
+        Messages::Stream => inherited.scope_body(body),
+    };
     let body = ServerBody::new(body, &head.headers, deadline, record);
     Ok(http::Response::from_parts(head, body))
 }

@@ -4,6 +4,7 @@ use crate::chat::Chat;
 use crate::world::World;
 use crate::world::registration;
 use mesh::Access;
+use mesh::Mesh;
 use mesh::PeerIdentity;
 use mesh::Registry;
 use mesh::Server;
@@ -23,6 +24,7 @@ use proto::links::v1::ListLinksRequest;
 use proto::links::v1::ListLinksResponse;
 use proto::links::v1::UpdateLinkRequest;
 use proto::links::v1::UpdateLinkResponse;
+use proto::links::v1::links_service_client::LinksServiceClient;
 use proto::links::v1::links_service_server::LinksService;
 use proto::links::v1::links_service_server::LinksServiceServer;
 use rpc::Deadline;
@@ -52,6 +54,9 @@ pub(crate) enum Behaviour {
     AnswerAfter(Duration),
     Fail(Code),
     Hang,
+    /// Ask the next service, in this task or in one of its own, and answer what it answers.
+    CallOn,
+    CallOnFromATask,
 }
 
 /// What a handler saw of its last call.
@@ -69,11 +74,15 @@ pub(crate) struct Fake {
     behaviour: Arc<Mutex<Behaviour>>,
     seen: Arc<Mutex<Seen>>,
     calls: Arc<AtomicUsize>,
+    next: Arc<Mutex<Option<Mesh>>>,
+    /// Held by each handler until it ends or is dropped.
+    under_way: Arc<()>,
 }
 
 impl Fake {
     async fn link<T>(&self, request: Request<T>) -> Result<Link, Status> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        let _under_way = Arc::clone(&self.under_way);
         let extensions = request.extensions();
         let deadline = extensions.get::<Deadline>();
         *self.seen.lock().unwrap() = Seen {
@@ -88,8 +97,18 @@ impl Fake {
             Behaviour::AnswerAfter(time) => tokio::time::sleep(time).await,
             Behaviour::Fail(code) => return Err(Status::new(code, "as the test says")),
             Behaviour::Hang => std::future::pending().await,
+            Behaviour::CallOn => drop(self.call_on().await?),
+            Behaviour::CallOnFromATask => {
+                let this = self.clone();
+                drop(spawn(async move { this.call_on().await }).await.unwrap()?);
+            }
         }
         Ok(Link { display_name: self.instance.clone(), ..Link::default() })
+    }
+
+    async fn call_on(&self) -> Result<Response<GetLinkResponse>, Status> {
+        let next = self.next.lock().unwrap().clone().expect("the test says whom to ask");
+        LinksServiceClient::new(next).get_link(GetLinkRequest::default()).await
     }
 }
 
@@ -183,6 +202,8 @@ impl Backend {
             behaviour: Arc::new(Mutex::new(behaviour)),
             seen: Arc::default(),
             calls: Arc::default(),
+            next: Arc::default(),
+            under_way: Arc::default(),
         };
         let access =
             Access::new().allow(LINKS, &["edge", "operator", "analytics"]).allow(CHAT, &["edge"]);
@@ -201,6 +222,16 @@ impl Backend {
 
     pub(crate) fn behave(&self, behaviour: Behaviour) {
         *self.fake.behaviour.lock().unwrap() = behaviour;
+    }
+
+    /// Whom to ask when it is told to.
+    pub(crate) fn calls_on(&self, next: Mesh) {
+        *self.fake.next.lock().unwrap() = Some(next);
+    }
+
+    /// How many handlers run: each clones the one token, of which a service has no more than of its counter.
+    pub(crate) fn under_way(&self) -> usize {
+        Arc::strong_count(&self.fake.under_way) - Arc::strong_count(&self.fake.calls)
     }
 
     pub(crate) fn calls(&self) -> usize {

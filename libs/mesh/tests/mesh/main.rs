@@ -6,6 +6,7 @@ mod access;
 mod backend;
 mod calls;
 mod chat;
+mod deadlines;
 mod drain;
 mod etcd_access;
 mod etcd_faults;

@@ -33,6 +33,13 @@ impl World {
         Self { authority, registry: mesh::registry::open(uri).unwrap(), folder }
     }
 
+    /// Another mesh under the same authority.
+    pub(crate) fn beside(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = LocalAuthority::open_or_create(&self.file("authority")).unwrap();
+        Self { authority, registry: mesh::registry::open("memory:").unwrap(), folder }
+    }
+
     pub(crate) fn identity(&self, service: &str) -> Identity {
         self.authority.issue(service).unwrap()
     }
