@@ -34,3 +34,5 @@ pub use server::Access;
 pub use server::Server;
 pub use server::ServerOptions;
 pub use server::ServerStats;
+pub use server::Taps;
+pub use server::tap;

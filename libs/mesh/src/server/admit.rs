@@ -3,6 +3,9 @@
 use super::Access;
 use super::Shared;
 use super::body::ServerBody;
+use super::tap::Arrival;
+use super::tap::TappedBody;
+use super::tap::TappedCall;
 use crate::channel::DEADLINE_DEFAULT;
 use crate::identity::OPERATOR;
 use crate::identity::PeerIdentity;
@@ -25,6 +28,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 use tonic::Status;
+use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tower::Service as _;
@@ -65,13 +69,25 @@ impl hyper::service::Service<http::Request<Incoming>> for Admitted {
         }
         let started = Instant::now();
         let method = METHODS.of_path(request.uri().path());
-        let record = Record { metrics: Arc::clone(&self.metrics), method, started };
+        let tap = self.shared.taps.begin(&Arrival {
+            caller: self.peer.service.as_str(),
+            method,
+            path: request.uri().path(),
+            headers: request.headers(),
+            now: started,
+        });
+        let metrics = Arc::clone(&self.metrics);
+        let record = Record { metrics, method, started, tap: tap.clone() };
         match self.admit(request, method, started) {
             Err(status) => {
-                record.finish(status.code());
+                record.refused(&status);
                 Box::pin(std::future::ready(Ok(status.into_http())))
             }
             Ok((request, deadline)) => {
+                let request = match tap {
+                    None => request.map(Body::new),
+                    Some(call) => request.map(|body| Body::new(TappedBody { body, call })),
+                };
                 Box::pin(handle(self.routes.clone(), request, deadline, record))
             }
         }
@@ -170,7 +186,7 @@ fn one_principal(metadata: &MetadataMap) -> Result<Principal, rpc::Error> {
 
 async fn handle(
     mut routes: Routes,
-    request: http::Request<Incoming>,
+    request: http::Request<Body>,
     deadline: Option<Deadline>,
     record: Record,
 ) -> Result<http::Response<ServerBody>, Infallible> {
@@ -183,7 +199,7 @@ async fn handle(
     };
     let Ok(Ok(response)) = handled else {
         let status = Status::from(rpc::Error::deadline_exceeded());
-        record.finish(status.code());
+        record.refused(&status);
         return Ok(status.into_http());
     };
     let (head, body) = response.into_parts();
@@ -200,10 +216,21 @@ pub(super) struct Record {
     metrics: Arc<PairMetrics>,
     method: &'static Method,
     started: Instant,
+    /// If someone watches.
+    pub(super) tap: Option<Arc<TappedCall>>,
 }
 
 impl Record {
-    pub(super) fn finish(self, code: tonic::Code) {
+    /// It ended with this code, and this in words.
+    pub(super) fn finish(self, code: tonic::Code, message: &str) {
         self.metrics.observe(self.method, code, self.started.elapsed());
+        if let Some(tap) = self.tap {
+            tap.end(code, message);
+        }
+    }
+
+    /// It was not done.
+    fn refused(self, status: &Status) {
+        self.finish(status.code(), status.message());
     }
 }

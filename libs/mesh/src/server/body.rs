@@ -1,6 +1,7 @@
 //! The body of a response on its way out: ended when its deadline passes, counted when it ends.
 
 use super::admit::Record;
+use super::tap::Direction;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
@@ -33,16 +34,30 @@ impl ServerBody {
         deadline: Option<Deadline>,
         record: Record,
     ) -> Self {
+        if let Some(tap) = &record.tap {
+            tap.answered(head);
+        }
         let mut body = Self { body, record: Some(record), deadline, timer: None };
         if let Some(code) = code_of(head) {
-            body.end(code);
+            body.end(code, head);
         }
         body
     }
 
-    fn end(&mut self, code: Code) {
-        if let Some(record) = self.record.take() {
-            record.finish(code);
+    /// The call ended; its status is in `head`, or in the trailers.
+    fn end(&mut self, code: Code, head: &HeaderMap) {
+        let Some(record) = self.record.take() else { return };
+        let status = record.tap.is_some().then(|| Status::from_header_map(head)).flatten();
+        record.finish(code, status.as_ref().map_or("", Status::message));
+    }
+
+    fn passed(&mut self, frame: &Frame<Bytes>) {
+        if let Some(trailers) = frame.trailers_ref() {
+            self.end(code_of(trailers).unwrap_or(Code::Unknown), trailers);
+        } else if let Some(tap) = self.record.as_ref().and_then(|record| record.tap.as_ref())
+            && let Some(data) = frame.data_ref()
+        {
+            tap.passed(Direction::Response, data);
         }
     }
 
@@ -55,10 +70,10 @@ impl ServerBody {
 
     /// Ends the response where it is, with a status.
     fn cut(&mut self) -> Result<Frame<Bytes>, Status> {
-        self.end(Code::DeadlineExceeded);
         self.body = Body::empty();
         let mut trailers = HeaderMap::new();
         Status::from(rpc::Error::deadline_exceeded()).add_header(&mut trailers)?;
+        self.end(Code::DeadlineExceeded, &trailers);
         Ok(Frame::trailers(trailers))
     }
 }
@@ -78,9 +93,8 @@ impl http_body::Body for ServerBody {
                 Poll::Ready(Some(this.cut()))
             }
             Poll::Ready(frame) => {
-                let trailers = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.trailers_ref());
-                if let Some(trailers) = trailers {
-                    this.end(code_of(trailers).unwrap_or(Code::Unknown));
+                if let Some(Ok(frame)) = &frame {
+                    this.passed(frame);
                 }
                 Poll::Ready(frame)
             }
@@ -99,7 +113,7 @@ impl http_body::Body for ServerBody {
 impl Drop for ServerBody {
     fn drop(&mut self) {
         // The peer went away before the end.
-        self.end(Code::Cancelled);
+        self.end(Code::Cancelled, &HeaderMap::new());
     }
 }
 

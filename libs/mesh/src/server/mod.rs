@@ -4,9 +4,12 @@ mod access;
 mod admit;
 mod body;
 mod connection;
+mod gcra;
 mod preface;
+pub mod tap;
 
 pub use access::Access;
+pub use tap::Taps;
 
 use crate::identity::Identity;
 use crate::identity::ServiceName;
@@ -55,6 +58,7 @@ struct Shared {
     instance: HeaderValue,
     access: Access,
     service: String,
+    taps: Taps,
     metrics: CallMetrics,
 }
 
@@ -84,6 +88,7 @@ impl Server {
     pub fn new(options: ServerOptions, metrics: &mut MetricsRegistry) -> anyhow::Result<Self> {
         let ServerOptions { instance, identity, access } = options;
         let shared = Shared {
+            taps: Taps::new(&instance),
             instance: HeaderValue::try_from(instance)?,
             access,
             service: identity.service().to_owned(),
@@ -96,6 +101,12 @@ impl Server {
     #[must_use]
     pub fn stats(&self) -> ServerStats {
         ServerStats(self.shared.metrics.clone())
+    }
+
+    /// Where what this server is asked and answers can be watched.
+    #[must_use]
+    pub fn taps(&self) -> Taps {
+        self.shared.taps.clone()
     }
 
     /// Serves `routes` until `stop`; then says GOAWAY, finishes what is in flight within `drain_max`, and returns.

@@ -42,10 +42,15 @@ use tonic::Code;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
 pub(crate) const LINKS: &str = "linkmesh.links.v1.LinksService";
 pub(crate) const CHAT: &str = "test.v1.Chat";
+
+/// What a client may compress with, and is answered in.
+const COMPRESSIONS: [CompressionEncoding; 2] =
+    [CompressionEncoding::Gzip, CompressionEncoding::Zstd];
 
 /// What a backend does with a call.
 #[derive(Debug, Clone, Copy)]
@@ -166,6 +171,7 @@ pub(crate) struct Backend {
     fake: Fake,
     pub(crate) address: String,
     pub(crate) lease: Option<Box<dyn Lease>>,
+    pub(crate) taps: mesh::Taps,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -210,14 +216,18 @@ impl Backend {
         let identity = world.identity(service);
         let options = ServerOptions { instance: instance.to_owned(), identity, access };
         let server = Server::new(options, &mut Metrics::default()).unwrap();
+        let taps = server.taps();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let stop = CancellationToken::new();
         let links = LinksServiceServer::new(fake.clone()).max_encoding_message_size(16 << 20);
+        let links = COMPRESSIONS.iter().fold(links, |links, &encoding| {
+            links.accept_compressed(encoding).send_compressed(encoding)
+        });
         let routes = Routes::new(links.max_decoding_message_size(16 << 20)).add_service(Chat);
         let serve = server.serve(listener, routes, stop.clone(), Duration::from_secs(10));
         let serving = spawn(serve);
-        Self { fake, address, lease: None, stop, serving }
+        Self { fake, address, lease: None, taps, stop, serving }
     }
 
     pub(crate) fn behave(&self, behaviour: Behaviour) {

@@ -16,4 +16,5 @@ mod raw;
 mod registries;
 mod retries;
 mod servers;
+mod taps;
 mod world;

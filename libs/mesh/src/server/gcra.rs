@@ -1,0 +1,177 @@
+//! The generic cell rate algorithm: a token bucket that is one number, the theoretical arrival time (TAT) of the next call. It is
+//! taken from with one compare-and-swap, without a lock.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Ticks in a nanosecond. Fine enough for the rounding of the interval to be below 0.7 % at 10⁹ calls a second and below 0.01 %
+/// at 10⁶; coarse enough for 36 years in 64 bits.
+const TICKS_PER_NANO: u128 = 16;
+
+/// A rate: so many calls in a time, so many at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gcra {
+    /// Ticks between two calls at the full rate.
+    interval: u64,
+    /// How many ticks calls may come early: those of all but one of a burst.
+    tolerance: u64,
+}
+
+/// How full one bucket is. A new one is full.
+#[derive(Debug, Default)]
+pub(super) struct Bucket {
+    /// In ticks; what lies in the past counts as now.
+    arrival: AtomicU64,
+}
+
+impl Gcra {
+    pub(super) fn new(calls: u32, per: Duration, burst: u32) -> Self {
+        assert!(calls >= 1 && burst >= 1 && !per.is_zero(), "a rate that lets something through");
+        // Upwards, so that never more is let in than was said.
+        let interval = ticks(per).div_ceil(u64::from(calls));
+        Self { interval, tolerance: interval.saturating_mul(u64::from(burst) - 1) }
+    }
+
+    /// Takes `calls` (at most the burst, or they never fit) from a bucket, at a time since anything that stays the same; or says
+    /// how long until they fit.
+    pub(super) fn take(&self, bucket: &Bucket, now: Duration, calls: u32) -> Result<(), Duration> {
+        let now = ticks(now);
+        let cost = self.interval.saturating_mul(u64::from(calls));
+        let mut arrival = bucket.arrival.load(Ordering::Relaxed);
+        loop {
+            let next = arrival.max(now).saturating_add(cost);
+            let early = next.saturating_sub(self.interval).saturating_sub(now);
+            if early > self.tolerance {
+                return Err(duration(early - self.tolerance));
+            }
+            match bucket.arrival.compare_exchange_weak(
+                arrival,
+                next,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Ok(()),
+                Err(seen) => arrival = seen,
+            }
+        }
+    }
+
+    /// Gives back one call that was taken and not made.
+    pub(super) fn give_back(&self, bucket: &Bucket) {
+        // The bucket's time is at least the interval that was added to it: nothing else is ever taken off.
+        bucket.arrival.fetch_sub(self.interval, Ordering::Relaxed);
+    }
+}
+
+fn ticks(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos() * TICKS_PER_NANO).unwrap_or(u64::MAX)
+}
+
+/// Upwards: who waits that long is let in.
+fn duration(ticks: u64) -> Duration {
+    Duration::from_nanos(u128::from(ticks).div_ceil(TICKS_PER_NANO).try_into().unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A token bucket as the books have it, in whole ticks: `burst` intervals deep, filled by one tick a tick.
+    struct Exact {
+        depth: u128,
+        level: u128,
+        at: u128,
+    }
+
+    impl Exact {
+        fn take(&mut self, interval: u128, now: u128) -> bool {
+            self.level = self.depth.min(self.level + now - self.at);
+            self.at = now;
+            let fits = self.level >= interval;
+            if fits {
+                self.level -= interval;
+            }
+            fits
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_decides_as_an_exact_token_bucket_does(
+            calls in 1_u32..=1_000_000_000,
+            per_nanos in 1_000_000_000_u64..=3_600_000_000_000,
+            burst in 1_u32..=1_000,
+            // In sixteenths of the interval between two calls, so that both outcomes are common whatever the rate is.
+            steps in prop::collection::vec(prop_oneof![Just(0_u64), 0_u64..=40, 0_u64..=40_000], 1..400),
+        ) {
+            let gcra = Gcra::new(calls, Duration::from_nanos(per_nanos), burst);
+            let interval = u128::from(gcra.interval);
+            let depth = interval * u128::from(burst);
+            let mut exact = Exact { depth, level: depth, at: 0 };
+            let (bucket, mut now) = (Bucket::default(), Duration::ZERO);
+            for step in steps {
+                now += duration(gcra.interval.saturating_mul(step) / 16);
+                let taken = gcra.take(&bucket, now, 1);
+                prop_assert_eq!(taken.is_ok(), exact.take(interval, u128::from(ticks(now))));
+                if let Err(wait) = taken {
+                    let at = |now| {
+                        let arrival = bucket.arrival.load(Ordering::Relaxed).into();
+                        gcra.take(&Bucket { arrival }, now, 1)
+                    };
+                    prop_assert!(at(now + wait).is_ok());
+                    prop_assert!(at(now + wait.saturating_sub(Duration::from_nanos(1))).is_err());
+                }
+            }
+        }
+
+        #[test]
+        fn no_window_has_more_than_the_burst_and_what_the_rate_allows(
+            calls in 1_u32..=100_000,
+            burst in 1_u32..=1_000,
+            steps in prop::collection::vec(0_u64..=2_000_000, 2..400),
+        ) {
+            let gcra = Gcra::new(calls, Duration::from_secs(1), burst);
+            let (bucket, mut now) = (Bucket::default(), Duration::ZERO);
+            let mut taken = Vec::new();
+            for step in steps {
+                now += Duration::from_nanos(step);
+                if gcra.take(&bucket, now, 1).is_ok() {
+                    taken.push(now);
+                }
+            }
+            for (first, from) in taken.iter().enumerate() {
+                for (last, to) in taken.iter().enumerate().skip(first) {
+                    let allowed = u128::from(burst)
+                        + (*to - *from).as_nanos() * u128::from(calls) / 1_000_000_000;
+                    prop_assert!((last - first + 1) as u128 <= allowed);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let gcra = Gcra::new(10, Duration::from_secs(1), 2);
+        let bucket = Bucket::default();
+        let now = Duration::from_secs(100);
+        assert!(gcra.take(&bucket, now, 1).is_ok() && gcra.take(&bucket, now, 1).is_ok());
+        assert_eq!(gcra.take(&bucket, now, 1), Err(Duration::from_millis(100)));
+        gcra.give_back(&bucket);
+        assert!(gcra.take(&bucket, now, 1).is_ok() && gcra.take(&bucket, now, 1).is_err());
+    }
+
+    #[test]
+    fn threads_that_take_at_once_share_one_burst() {
+        let gcra = Gcra::new(1, Duration::from_secs(3_600), 1_000);
+        let bucket = Bucket::default();
+        let take = || gcra.take(&bucket, Duration::ZERO, 1).is_ok();
+        let take_many = || (0..1_000).filter(|_| take()).count();
+        let taken: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(take_many)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(taken, 1_000);
+    }
+}
