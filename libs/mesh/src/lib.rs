@@ -6,6 +6,7 @@
 mod backoff;
 mod channel;
 mod criticality;
+mod descriptors;
 mod etcd;
 pub mod identity;
 mod inherited;
@@ -22,6 +23,7 @@ pub use channel::EndpointView;
 pub use channel::Mesh;
 pub use channel::MeshOptions;
 pub use channel::MeshView;
+pub use descriptors::describe;
 pub use identity::Identity;
 pub use identity::LocalAuthority;
 pub use identity::PeerIdentity;

@@ -1,5 +1,6 @@
 //! What is known of each RPC before it is called, from its descriptor: what may be done when it fails.
 
+use crate::descriptors::DESCRIPTORS;
 use prost_reflect::prost_types::method_options::IdempotencyLevel;
 use rapidhash::RapidHashMap;
 use std::sync::LazyLock;
@@ -34,7 +35,7 @@ pub(crate) struct Method {
     pub(crate) responses: Messages,
 }
 
-/// Every RPC of `proto/`.
+/// Every RPC that is described.
 #[derive(Debug)]
 pub(crate) struct Methods {
     by_path: RapidHashMap<String, Method>,
@@ -42,7 +43,7 @@ pub(crate) struct Methods {
     names: Vec<String>,
 }
 
-/// A method that `proto/` does not have: nothing is assumed of it.
+/// A method that is not described: nothing is assumed of it.
 static UNKNOWN: LazyLock<Method> = LazyLock::new(|| Method {
     index: None,
     name: "other".to_owned(),
@@ -52,7 +53,7 @@ static UNKNOWN: LazyLock<Method> = LazyLock::new(|| Method {
     responses: Messages::Stream,
 });
 
-/// The table, which never changes: it is compiled in.
+/// The table, which never changes.
 pub(crate) static METHODS: LazyLock<Methods> = LazyLock::new(Methods::from_descriptors);
 
 impl Methods {
@@ -60,7 +61,7 @@ impl Methods {
         let mut by_path = RapidHashMap::default();
         let mut names = Vec::new();
         let methods =
-            proto::DESCRIPTORS.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+            DESCRIPTORS.services().flat_map(|service| service.methods().collect::<Vec<_>>());
         for (index, method) in methods.enumerate() {
             let options = method.method_descriptor_proto().options.clone().unwrap_or_default();
             let name = format!("{}/{}", method.parent_service().full_name(), method.name());

@@ -24,6 +24,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("analytics", SERVICE),
     ("edge", &["proto", "rpc", "mesh", "bus", "cache", "auth", "service", "transcode"]),
     ("load", &["proto"]),
+    // A stranger's program: it needs the mesh, and nothing else of ours.
+    ("hello", &["mesh"]),
 ];
 
 const SERVICE: &[&str] = &["proto", "rpc", "mesh", "bus", "pg", "cache", "auth", "service"];

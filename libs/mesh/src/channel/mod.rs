@@ -30,7 +30,6 @@ use crate::registry::Instance;
 use crate::registry::Lease;
 use crate::registry::Registration;
 use crate::registry::Registry;
-use crate::registry::WEIGHT_DEFAULT;
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry as MetricsRegistry;
@@ -61,6 +60,14 @@ pub struct MeshOptions {
     /// The file that keeps what was last known, for a process that starts while the registry is away; none: kept in memory
     /// alone. No two meshes share one.
     pub snapshot: Option<PathBuf>,
+}
+
+impl MeshOptions {
+    /// A caller whose place is not known, and that keeps nothing on disk.
+    #[must_use]
+    pub fn new(registry: Arc<dyn Registry>, identity: Identity) -> Self {
+        Self { registry, identity, zone: String::new(), region: String::new(), snapshot: None }
+    }
 }
 
 /// The channel to every service: a gRPC path names its service, and the mesh knows who serves it. Cheap to clone; when the
@@ -165,23 +172,8 @@ impl Mesh {
     ) -> anyhow::Result<Self> {
         crate::identity::ServiceName::parse(service)?;
         let registry = registry::open("memory:")?;
-        let lease = registry.register(Registration {
-            instance: address.to_owned(),
-            service: service.to_owned(),
-            address: address.to_owned(),
-            zone: String::new(),
-            region: String::new(),
-            version: String::new(),
-            weight: WEIGHT_DEFAULT,
-            grpc_services: grpc_services.iter().map(|&name| name.to_owned()).collect(),
-        });
-        let options = MeshOptions {
-            registry,
-            identity,
-            zone: String::new(),
-            region: String::new(),
-            snapshot: None,
-        };
+        let lease = registry.register(Registration::new(address, service, address, grpc_services));
+        let options = MeshOptions::new(registry, identity);
         // One call of a command line has nobody who reads its metrics.
         Self::start_with(options, &mut MetricsRegistry::default(), Some(lease))
     }

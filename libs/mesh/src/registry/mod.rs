@@ -48,6 +48,23 @@ pub struct Registration {
     pub grpc_services: Vec<String>,
 }
 
+impl Registration {
+    /// An instance of [`WEIGHT_DEFAULT`] whose place and version are not known.
+    #[must_use]
+    pub fn new(instance: &str, service: &str, address: &str, grpc_services: &[&str]) -> Self {
+        Self {
+            instance: instance.to_owned(),
+            service: service.to_owned(),
+            address: address.to_owned(),
+            zone: String::new(),
+            region: String::new(),
+            version: String::new(),
+            weight: WEIGHT_DEFAULT,
+            grpc_services: grpc_services.iter().map(|&name| name.to_owned()).collect(),
+        }
+    }
+}
+
 /// An instance as the registry knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {

@@ -1,0 +1,53 @@
+//! What is known of RPCs and messages in this process: the descriptors of `proto/`, and those that a program adds.
+//!
+//! One set for the process, as protobuf's own registries are; it is complete before it is first used.
+
+use anyhow::Context as _;
+use anyhow::bail;
+use prost_reflect::DescriptorPool;
+use std::sync::LazyLock;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+/// All descriptors. From the first look at them on, none is added.
+pub(crate) static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    let mut growing = GROWING.lock().unwrap_or_else(PoisonError::into_inner);
+    growing.take().expect("they are taken once")
+});
+
+/// The descriptors until they are first used.
+static GROWING: LazyLock<Mutex<Option<DescriptorPool>>> =
+    LazyLock::new(|| Mutex::new(Some(proto::DESCRIPTORS.clone())));
+
+/// Makes the services of a program's own protos known, as an encoded `FileDescriptorSet` with all imports: what their
+/// `idempotency_level` allows, which metrics they have, how `tap` shows their messages. To be called before the first mesh or
+/// server is made. Methods that are not described can be called too: nothing is assumed of them, so none is repeated that may
+/// have had an effect, and none has a deadline unless its caller sets one.
+///
+/// # Errors
+/// If the set is malformed, contradicts what is known, or comes after the first mesh or server.
+pub fn describe(descriptor_set: &[u8]) -> anyhow::Result<()> {
+    let mut growing = GROWING.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(known) = growing.as_mut() else {
+        bail!("descriptors must be added before the first mesh or server is made");
+    };
+    // Added to a copy: a set that is refused leaves nothing behind.
+    let mut with_added = known.clone();
+    with_added.decode_file_descriptor_set(descriptor_set).context("the descriptors are refused")?;
+    *known = with_added;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_that_are_malformed_or_late_are_refused() {
+        // Which of the two depends on what other tests have looked at before.
+        assert!(describe(b"\xff").is_err());
+        assert!(DESCRIPTORS.get_service_by_name("linkmesh.links.v1.LinksService").is_some());
+        let error = describe(proto::DESCRIPTOR_SET).unwrap_err();
+        assert!(error.to_string().contains("before the first"), "{error:#}");
+    }
+}
