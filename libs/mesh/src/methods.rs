@@ -41,6 +41,8 @@ pub(crate) struct Methods {
     by_path: RapidHashMap<String, Method>,
     /// By index.
     names: Vec<String>,
+    /// By gRPC service, the mesh service that must serve it.
+    served_by: RapidHashMap<String, String>,
 }
 
 /// A method that is not described: nothing is assumed of it.
@@ -82,7 +84,12 @@ impl Methods {
             by_path.insert(format!("/{name}"), method);
             names.push(name);
         }
-        Self { by_path, names }
+        Self { by_path, names, served_by: served_by() }
+    }
+
+    /// The mesh service whose instances serve a gRPC service; none if any may.
+    pub(crate) fn served_by(&self, grpc_service: &str) -> Option<&str> {
+        self.served_by.get(grpc_service).map(String::as_str)
     }
 
     /// The method that a path names.
@@ -99,6 +106,20 @@ impl Methods {
     pub(crate) fn count(&self) -> usize {
         self.by_path.len()
     }
+}
+
+/// What the services say in `(linkmesh.mesh.v1.served_by)`.
+fn served_by() -> RapidHashMap<String, String> {
+    let option = proto::DESCRIPTORS
+        .get_extension_by_name("linkmesh.mesh.v1.served_by")
+        .expect("it is in proto/linkmesh/mesh/v1/options.proto");
+    let of = |service: prost_reflect::ServiceDescriptor| {
+        let options = service.options();
+        let server = options.get_extension(&option);
+        let server = server.as_str().filter(|server| !server.is_empty())?;
+        Some((service.full_name().to_owned(), server.to_owned()))
+    };
+    proto::DESCRIPTORS.services().filter_map(of).collect()
 }
 
 /// The gRPC service that a path names: `/service/method`.
@@ -118,6 +139,14 @@ mod tests {
         assert_eq!(safety("/linkmesh.links.v1.LinksService/BatchCreateLinks"), Safety::Repeatable);
         assert_eq!(safety("/linkmesh.links.v1.LinksService/CreateLink"), Safety::Once);
         assert_eq!(safety("/no.Such/Method"), Safety::Once);
+    }
+
+    #[test]
+    fn who_serves_a_grpc_service_comes_from_the_proto() {
+        assert_eq!(METHODS.served_by("linkmesh.links.v1.ResolverService"), Some("links"));
+        assert_eq!(METHODS.served_by("linkmesh.mesh.v1.PolicyService"), Some("control"));
+        assert_eq!(METHODS.served_by("linkmesh.mesh.v1.MeshService"), None);
+        assert_eq!(METHODS.served_by("no.Such"), None);
     }
 
     #[test]
