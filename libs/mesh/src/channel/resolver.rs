@@ -16,8 +16,10 @@ use super::table::Known;
 use super::table::Table;
 use crate::identity::Identity;
 use crate::identity::ServiceName;
+use crate::methods::METHODS;
 use crate::metrics::CallMetrics;
 use crate::policy::Policy;
+use crate::registry::Instance;
 use crate::registry::Update;
 use crate::registry::Watch;
 use anyhow::Context as _;
@@ -161,7 +163,9 @@ impl Resolver {
             let Some((key, endpoint)) = self.endpoint(&known, now) else { continue };
             wanted.insert(key);
             for grpc_service in known.grpc_services.keys() {
-                by_service.entry(grpc_service.clone()).or_default().push(Arc::clone(&endpoint));
+                if self.may_serve(&known.instance, grpc_service) {
+                    by_service.entry(grpc_service.clone()).or_default().push(Arc::clone(&endpoint));
+                }
             }
             instances.push((known, endpoint));
         }
@@ -194,6 +198,17 @@ impl Resolver {
         }));
         self.shared.waiting.wake_all();
         self.unwritten = true;
+    }
+
+    /// Whether an instance is of the service that serves a gRPC service, or of one that its policy names beside it. Who is in
+    /// the registry has proved nothing: any service might claim the calls of another.
+    fn may_serve(&self, instance: &Instance, grpc_service: &str) -> bool {
+        let Some(owner) = METHODS.served_by(grpc_service) else { return true };
+        let is_named = |policy: &Arc<Policy>| {
+            let named = policy.subsets.iter().filter_map(|subset| subset.service.as_deref());
+            named.into_iter().any(|service| service == instance.service)
+        };
+        instance.service == owner || self.policies.get(owner).is_some_and(is_named)
     }
 
     /// The policy of the service that has these endpoints.
@@ -231,6 +246,16 @@ impl Resolver {
                 return None;
             }
         };
+        for grpc_service in known.grpc_services.keys() {
+            if !self.may_serve(instance, grpc_service) {
+                tracing::warn!(
+                    instance = instance.instance,
+                    service = instance.service,
+                    grpc_service,
+                    "an instance of another service claims a gRPC service, and is not called for it"
+                );
+            }
+        }
         let metrics = self.metrics.between(self.identity.service(), service.as_str());
         let endpoint = Arc::new(Endpoint::new(instance, service, metrics, now));
         let gone = CancellationToken::new();

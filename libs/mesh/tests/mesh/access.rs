@@ -69,6 +69,26 @@ async fn a_server_that_is_another_service_is_not_called() {
 }
 
 #[tokio::test]
+async fn a_service_that_claims_the_calls_of_another_is_not_given_them() {
+    let world = World::new();
+    let claimant =
+        Backend::unregistered(&world, "analytics", "analytics-1", Behaviour::Answer).await;
+    let mut registration = registration("analytics-1", &claimant.address, &[LINKS]);
+    registration.service = "analytics".to_owned();
+    let _lease = world.registry.register(registration);
+    let mesh = world.mesh("edge");
+    let error = call(mesh.clone(), plain()).await.unwrap_err();
+    assert_eq!((error.code(), reason(&error).as_str()), (Code::Unavailable, "NO_ENDPOINT"));
+    assert_eq!(claimant.calls(), 0);
+
+    let rightful = Backend::start(&world, "links-1", Behaviour::Answer).await;
+    for _ in 0..20 {
+        call(mesh.clone(), plain()).await.unwrap();
+    }
+    assert_eq!((claimant.calls(), rightful.calls()), (0, 20));
+}
+
+#[tokio::test]
 async fn another_authority_proves_nothing_in_either_direction() {
     let (world, stranger) = (World::new(), World::new());
     let backend = Backend::start(&world, "links-1", Behaviour::Answer).await;
