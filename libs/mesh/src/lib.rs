@@ -13,7 +13,7 @@ mod inherited;
 mod instance_probe;
 mod methods;
 mod metrics;
-mod policy;
+pub mod policy;
 pub mod registry;
 pub mod server;
 

@@ -102,6 +102,17 @@ impl Methods {
         &self.names
     }
 
+    /// Whether a call of the method may be done again though it may have been done.
+    pub(crate) fn is_repeatable(&self, path: &str) -> bool {
+        self.of_path(path).safety == Safety::Repeatable
+    }
+
+    /// The same, of any method of the gRPC service whose paths begin with `prefix`.
+    pub(crate) fn is_any_repeatable(&self, prefix: &str) -> bool {
+        let mut methods = self.by_path.iter().filter(|(path, _)| path.starts_with(prefix));
+        methods.any(|(_, method)| method.safety == Safety::Repeatable)
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.by_path.len()

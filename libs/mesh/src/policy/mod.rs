@@ -3,6 +3,7 @@
 //!
 //! A [`Policy`] is immutable and shared; a new one replaces it as a whole.
 
+mod compile;
 mod matching;
 
 pub(crate) use matching::CallMatch;
