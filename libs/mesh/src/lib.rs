@@ -8,6 +8,7 @@ mod channel;
 mod criticality;
 mod descriptors;
 mod etcd;
+mod file;
 pub mod identity;
 mod inherited;
 mod instance_probe;

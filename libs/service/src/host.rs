@@ -42,6 +42,8 @@ use crate::supervisor::Running;
 const WITHDRAW_NOTICE: Duration = Duration::from_millis(250);
 /// How long the admin listener may take to stop.
 const ADMIN_STOP_WITHIN: Duration = Duration::from_secs(1);
+/// Where the policies of the registry `memory:` are, in the data folder.
+const POLICIES_FILE: &str = "policies.json";
 /// The kernel's name for this machine: the default instance id.
 const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
 
@@ -179,7 +181,7 @@ impl Host {
             .with_context(|| format!("creating the data folder {} (host.data)", data.display()))?;
         let registry = match self.registry.take() {
             Some(registry) => registry,
-            None => mesh::registry::open(&config.mesh.registry)
+            None => mesh::registry::open_kept(&config.mesh.registry, &data.join(POLICIES_FILE))
                 .map_err(|error| ConfigError::new("mesh.registry", format!("{error:#}")))?,
         };
         let authority = config.mesh.authority.clone().unwrap_or_else(|| data.join("authority"));

@@ -64,6 +64,7 @@ impl Served {
 
         let options = mesh::ServerOptions { instance: context.instance.clone(), identity, access };
         let server = mesh::Server::new(options, &mut context.metrics.lock())?;
+        let server = server.with_policy(mesh.policy());
         let stop = CancellationToken::new();
         let serve = server.serve(listener, serving.routes, stop.clone(), drain_max);
         let listener = Running::supervise(

@@ -25,6 +25,9 @@ pub(crate) use call::DEADLINE_DEFAULT;
 use crate::identity::Identity;
 use crate::metrics::CallMetrics;
 use crate::metrics::CallStats;
+use crate::policy::PolicyCell;
+use crate::policy::PolicyMetrics;
+use crate::policy::PolicySet;
 use crate::registry;
 use crate::registry::Instance;
 use crate::registry::Lease;
@@ -186,19 +189,27 @@ impl Mesh {
         if let Some(path) = &options.snapshot {
             anyhow::ensure!(path.file_name().is_some(), "the snapshot's path names no file");
         }
+        let policy_metrics = PolicyMetrics::new(metrics);
         let metrics = CallMetrics::outbound(metrics);
         let shared = Arc::new(Shared {
             routes: ArcSwap::default(),
             published: ArcSwap::default(),
             waiting: Arc::new(Waiting::default()),
+            policy: PolicyCell::default_of(options.identity.service()),
             unrouted: metrics.between(options.identity.service(), "none"),
             metrics: metrics.clone(),
         });
-        let mut resolver =
-            Resolver::new(Arc::clone(&shared), options.identity, metrics, options.snapshot);
-        resolver.restore();
+        let mut resolver = Resolver::new(
+            Arc::clone(&shared),
+            options.identity,
+            metrics,
+            policy_metrics,
+            options.snapshot,
+        );
+        let known = resolver.restore();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        tasks.spawn(resolver.run(options.registry.watch(), stop.clone()));
+        let policies = options.registry.watch_policies(known);
+        tasks.spawn(resolver.run(options.registry.watch(), policies, stop.clone()));
         let owner =
             Owner { tasks, _stop_when_dropped: stop.clone().drop_guard(), stop, _lease: lease };
         Ok(Self { shared, owner: Arc::new(owner) })
@@ -233,6 +244,18 @@ impl Mesh {
             age: published.heard.map(|heard| heard.elapsed()),
             endpoints,
         }
+    }
+
+    /// The policies that this mesh obeys, and those that it can't.
+    #[must_use]
+    pub fn policies(&self) -> Arc<PolicySet> {
+        Arc::clone(&self.shared.published.load().policies)
+    }
+
+    /// The policy of the service that this mesh belongs to, as it changes: for [`Server::with_policy`](crate::Server::with_policy).
+    #[must_use]
+    pub fn policy(&self) -> PolicyCell {
+        self.shared.policy.clone()
     }
 
     /// What the calls that this mesh made have come to, by callee and method, since it began.

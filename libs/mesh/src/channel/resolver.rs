@@ -12,6 +12,7 @@ use super::routes::Route;
 use super::routes::Routes;
 use super::shared::Shared;
 use super::snapshot;
+use super::snapshot::Snapshot;
 use super::table::Known;
 use super::table::Table;
 use crate::identity::Identity;
@@ -19,7 +20,10 @@ use crate::identity::ServiceName;
 use crate::methods::METHODS;
 use crate::metrics::CallMetrics;
 use crate::policy::Policy;
+use crate::policy::PolicyMetrics;
+use crate::policy::PolicySet;
 use crate::registry::Instance;
+use crate::registry::PolicyWatch;
 use crate::registry::Update;
 use crate::registry::Watch;
 use anyhow::Context as _;
@@ -45,6 +49,7 @@ pub(super) struct Published {
     /// When the registry last answered.
     pub(super) heard: Option<Instant>,
     pub(super) instances: Arc<[(Known, Arc<Endpoint>)]>,
+    pub(super) policies: Arc<PolicySet>,
 }
 
 /// What a resolver needs.
@@ -57,8 +62,10 @@ pub(super) struct Resolver {
     heard: Option<Instant>,
     endpoints: BTreeMap<EndpointKey, Kept>,
     budgets: RapidHashMap<String, Arc<Budget>>,
-    /// By service.
-    policies: BTreeMap<String, Arc<Policy>>,
+    policies: Arc<PolicySet>,
+    policy_metrics: PolicyMetrics,
+    /// Of services that have no policy, by service.
+    policies_default: BTreeMap<String, Arc<Policy>>,
     keepers: JoinSet<()>,
     probes: JoinSet<Probe>,
     probed: BTreeSet<String>,
@@ -84,6 +91,7 @@ impl Resolver {
         shared: Arc<Shared>,
         identity: Identity,
         metrics: CallMetrics,
+        policy_metrics: PolicyMetrics,
         snapshot: Option<PathBuf>,
     ) -> Self {
         Self {
@@ -95,7 +103,9 @@ impl Resolver {
             heard: None,
             endpoints: BTreeMap::new(),
             budgets: RapidHashMap::default(),
-            policies: BTreeMap::new(),
+            policies: Arc::default(),
+            policy_metrics,
+            policies_default: BTreeMap::new(),
             keepers: JoinSet::new(),
             probes: JoinSet::new(),
             probed: BTreeSet::new(),
@@ -103,15 +113,23 @@ impl Resolver {
         }
     }
 
-    /// Begins with what was last written down.
-    pub(super) fn restore(&mut self) {
-        let Some(path) = &self.snapshot else { return };
-        self.table = Table::of_snapshot(snapshot::read(path));
-        self.publish();
+    /// Begins with what was last written down; returns the policies that were.
+    pub(super) fn restore(&mut self) -> PolicySet {
+        let Some(path) = &self.snapshot else { return PolicySet::default() };
+        let Snapshot { entries, policies, .. } = snapshot::read(path);
+        self.table = Table::of_snapshot(entries);
+        let policies = PolicySet::of_kept(policies);
+        self.obey(Arc::new(policies.clone()));
+        policies
     }
 
     /// Follows the registry until `stop`; then ends all connections.
-    pub(super) async fn run(mut self, mut watch: Watch, stop: CancellationToken) {
+    pub(super) async fn run(
+        mut self,
+        mut watch: Watch,
+        mut policies: PolicyWatch,
+        stop: CancellationToken,
+    ) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -120,6 +138,10 @@ impl Resolver {
                 update = watch.next() => {
                     let Some(update) = update else { break };
                     self.take(update);
+                }
+                set = policies.next() => {
+                    let Some(set) = set else { break };
+                    self.obey(set);
                 }
                 Some(probe) = self.probes.join_next() => self.take_probe(probe),
                 Some(_) = self.keepers.join_next() => {}
@@ -150,6 +172,14 @@ impl Resolver {
                 endpoint.hurry();
             }
         }
+    }
+
+    /// From now on, these policies hold. What is known of endpoints and what is left of budgets stays.
+    fn obey(&mut self, policies: Arc<PolicySet>) {
+        self.policy_metrics.show(&self.policies, &policies);
+        self.shared.policy.follow(&policies);
+        self.policies = policies;
+        self.publish();
     }
 
     /// Makes routes of the table, and swaps them in as a whole.
@@ -195,6 +225,7 @@ impl Resolver {
             revision: self.table.revision,
             heard: self.heard,
             instances: instances.into(),
+            policies: Arc::clone(&self.policies),
         }));
         self.shared.waiting.wake_all();
         self.unwritten = true;
@@ -214,8 +245,11 @@ impl Resolver {
     /// The policy of the service that has these endpoints.
     fn policy(&mut self, endpoints: &[Arc<Endpoint>]) -> Arc<Policy> {
         let service = endpoints.first().map_or("", |endpoint| endpoint.service.as_str());
-        let policy = self.policies.entry(service.to_owned());
-        Arc::clone(policy.or_insert_with(|| Arc::new(Policy::default_of(service))))
+        if let Some(policy) = self.policies.get(service) {
+            return Arc::clone(policy);
+        }
+        let default = self.policies_default.entry(service.to_owned());
+        Arc::clone(default.or_insert_with(|| Arc::new(Policy::default_of(service))))
     }
 
     fn publish_age(&self) {
@@ -224,6 +258,7 @@ impl Resolver {
             revision: self.table.revision,
             heard: self.heard,
             instances: Arc::clone(&before.instances),
+            policies: Arc::clone(&before.policies),
         }));
     }
 
@@ -299,8 +334,8 @@ impl Resolver {
     async fn write_snapshot(&mut self) {
         let Some(path) = self.snapshot.clone().filter(|_| self.unwritten) else { return };
         self.unwritten = false;
-        let entries = self.table.entries();
-        let written = tokio::task::spawn_blocking(move || snapshot::write(&path, entries)).await;
+        let snapshot = Snapshot::new(self.table.entries(), self.policies.to_kept());
+        let written = tokio::task::spawn_blocking(move || snapshot::write(&path, &snapshot)).await;
         if let Ok(Err(error)) = written {
             // What is known stays in memory; the next change tries again.
             tracing::warn!(error = format!("{error:#}"), "the mesh's snapshot can't be written");

@@ -6,13 +6,17 @@
 
 mod lease;
 mod location;
+mod policies;
 mod value;
 mod watch;
 
 pub(crate) use location::without_password;
 
+use crate::policy::PolicySet;
 use crate::registry::LEAVE_WAIT_MAX;
 use crate::registry::Lease;
+use crate::registry::PolicyStore;
+use crate::registry::PolicyWatch;
 use crate::registry::Registration;
 use crate::registry::Registry;
 use crate::registry::UPDATES_MAX;
@@ -23,12 +27,16 @@ use etcd_client::ConnectOptions;
 use futures_util::future::BoxFuture;
 use lease::Wanted;
 use location::Location;
+use policies::EtcdPolicies;
+use policies::Policies;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
+use value::Endpoints;
+use watch::Kind;
 
 /// How long one request to etcd may take; a frozen member is silent for ever.
 const REQUEST_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -69,12 +77,23 @@ impl Registry for EtcdRegistry {
     }
 
     fn watch(&self) -> Watch {
-        let (sender, updates) = mpsc::channel(UPDATES_MAX);
-        let members = self.members();
-        #[expect(clippy::disallowed_methods, reason = "the watch owns the task and ends it")]
-        let task = tokio::spawn(watch::follow(members, sender));
-        Watch { updates, _task: AbortOnDropHandle::new(task) }
+        follow::<Endpoints>(self.members())
     }
+
+    fn watch_policies(&self, known: PolicySet) -> PolicyWatch {
+        PolicyWatch::over(follow::<Policies>(self.members()), known)
+    }
+
+    fn policy_store(&self) -> Arc<dyn PolicyStore> {
+        Arc::new(EtcdPolicies { members: self.members() })
+    }
+}
+
+fn follow<K: Kind>(members: Members) -> Watch<K::Entry, K::Change> {
+    let (sender, updates) = mpsc::channel(UPDATES_MAX);
+    #[expect(clippy::disallowed_methods, reason = "the watch owns the task and ends it")]
+    let task = tokio::spawn(watch::follow::<K>(members, sender));
+    Watch { updates, _task: AbortOnDropHandle::new(task) }
 }
 
 /// The members of a cluster, of which one is talked to at a time: a client of all of them would go on giving a share

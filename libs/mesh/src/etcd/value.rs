@@ -1,5 +1,7 @@
 //! What is stored under a key: etcd's gRPC naming format, with ours in its metadata.
 
+use super::watch::Kind;
+use crate::registry::Change;
 use crate::registry::Entry;
 use crate::registry::Instance;
 use crate::registry::WEIGHT_DEFAULT;
@@ -12,7 +14,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 /// What every key begins with.
-pub(super) const PREFIX: &str = "linkmesh/endpoints/";
+const PREFIX: &str = "linkmesh/endpoints/";
 /// The longest gRPC service name or instance id that is accepted, in bytes.
 const NAME_BYTES_MAX: usize = 256;
 /// etcd's operation for an endpoint that is there.
@@ -47,6 +49,29 @@ struct Metadata {
     register_time: Timestamp,
 }
 
+/// The instances.
+pub(super) struct Endpoints;
+
+impl Kind for Endpoints {
+    const PREFIX: &'static str = PREFIX;
+    const WHAT: &'static str = "endpoints";
+    type Entry = Entry;
+    type Change = Change;
+
+    fn entry(key: &[u8], value: &[u8]) -> anyhow::Result<Entry> {
+        parse(key, value)
+    }
+
+    fn put(entry: Entry) -> Change {
+        Change::Put(entry)
+    }
+
+    fn delete(key: &[u8]) -> anyhow::Result<Change> {
+        let (grpc_service, instance) = parse_key(key)?;
+        Ok(Change::Delete { grpc_service, instance })
+    }
+}
+
 fn weight_default() -> u32 {
     WEIGHT_DEFAULT
 }
@@ -76,7 +101,7 @@ pub(super) fn encode(instance: &Instance) -> Vec<u8> {
 ///
 /// # Errors
 /// If it is not one of ours.
-pub(super) fn parse_key(key: &[u8]) -> anyhow::Result<(String, String)> {
+fn parse_key(key: &[u8]) -> anyhow::Result<(String, String)> {
     let key = std::str::from_utf8(key).context("it is not UTF-8")?;
     let rest = key.strip_prefix(PREFIX).context("it has another prefix")?;
     let (grpc_service, instance) = rest.split_once('/').context("it names no instance")?;
@@ -91,7 +116,7 @@ pub(super) fn parse_key(key: &[u8]) -> anyhow::Result<(String, String)> {
 
 /// # Errors
 /// If key or value is malformed; one that is must not keep the others from being seen.
-pub(super) fn parse(key: &[u8], value: &[u8]) -> anyhow::Result<Entry> {
+fn parse(key: &[u8], value: &[u8]) -> anyhow::Result<Entry> {
     let (grpc_service, instance) = parse_key(key)?;
     let value: Value = serde_json::from_slice(value)?;
     ensure!(value.op == OP_ADD, "its operation is {}, not {OP_ADD}", value.op);

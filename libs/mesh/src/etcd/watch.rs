@@ -5,10 +5,7 @@
 
 use super::Members;
 use super::answer;
-use super::value;
 use crate::backoff::Backoff;
-use crate::registry::Change;
-use crate::registry::Entry;
 use crate::registry::Update;
 use anyhow::Context as _;
 use anyhow::bail;
@@ -33,13 +30,33 @@ const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// The waits between two attempts.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// What is kept under a prefix, and what its watchers are told.
+pub(super) trait Kind: Send + 'static {
+    /// What every key begins with, its last byte a slash.
+    const PREFIX: &'static str;
+    /// What stands under a key, for the log.
+    const WHAT: &'static str;
+    type Entry: Send;
+    type Change: Send;
+
+    /// # Errors
+    /// If someone wrote what can't be read; it must not keep the others from being seen.
+    fn entry(key: &[u8], value: &[u8]) -> anyhow::Result<Self::Entry>;
+    fn put(entry: Self::Entry) -> Self::Change;
+    /// # Errors
+    /// If the key is not one of ours.
+    fn delete(key: &[u8]) -> anyhow::Result<Self::Change>;
+}
+
+type UpdateOf<K> = Update<<K as Kind>::Entry, <K as Kind>::Change>;
+
 /// Reports to `sender` until the other side is dropped.
-pub(super) async fn follow(members: Members, sender: mpsc::Sender<Update>) {
+pub(super) async fn follow<K: Kind>(members: Members, sender: mpsc::Sender<UpdateOf<K>>) {
     let mut backoff = Backoff::new(RETRY_WAIT.0, RETRY_WAIT.1);
     let mut away = false;
     while !sender.is_closed() {
         let mut listed = false;
-        let Err(error) = list_and_watch(&members, &sender, &mut listed).await else {
+        let Err(error) = list_and_watch::<K>(&members, &sender, &mut listed).await else {
             return;
         };
         if listed {
@@ -47,7 +64,8 @@ pub(super) async fn follow(members: Members, sender: mpsc::Sender<Update>) {
         }
         // The first failure after a success is news; that it is still so isn't.
         if listed || !away {
-            tracing::warn!(error = format!("{error:#}"), "the watch on etcd broke; listing again");
+            let (what, error) = (K::WHAT, format!("{error:#}"));
+            tracing::warn!(what, error, "the watch on etcd broke; listing again");
         }
         away = !listed;
         tokio::time::sleep(backoff.next()).await;
@@ -55,13 +73,13 @@ pub(super) async fn follow(members: Members, sender: mpsc::Sender<Update>) {
 }
 
 /// Returns `Ok` when nobody listens any more.
-async fn list_and_watch(
+async fn list_and_watch<K: Kind>(
     members: &Members,
-    sender: &mpsc::Sender<Update>,
+    sender: &mpsc::Sender<UpdateOf<K>>,
     listed: &mut bool,
 ) -> anyhow::Result<()> {
     let mut client = members.connect().await?;
-    let (mut revision, entries) = list(&mut client).await?;
+    let (mut revision, entries) = list::<K>(&mut client).await?;
     *listed = true;
     if sender.send(Update::Listed { revision, entries }).await.is_err() {
         return Ok(());
@@ -69,7 +87,7 @@ async fn list_and_watch(
 
     let options =
         WatchOptions::new().with_prefix().with_start_revision(revision + 1).with_progress_notify();
-    let mut stream = answer(client.watch(value::PREFIX, Some(options))).await?;
+    let mut stream = answer(client.watch(K::PREFIX, Some(options))).await?;
     let mut progress = tokio::time::interval(PROGRESS_EVERY);
     let mut heard = Instant::now();
     loop {
@@ -77,7 +95,7 @@ async fn list_and_watch(
             message = stream.message() => {
                 heard = Instant::now();
                 let message = message?.context("etcd closed the watch")?;
-                let update = update(&message, revision)?;
+                let update = update::<K>(&message, revision)?;
                 revision = match &update {
                     Update::Listed { revision, .. }
                     | Update::Changed { revision, .. }
@@ -96,9 +114,9 @@ async fn list_and_watch(
 }
 
 /// All entries at one revision, page by page.
-async fn list(client: &mut Client) -> anyhow::Result<(i64, Vec<Entry>)> {
-    let end = prefix_end(value::PREFIX);
-    let mut from = value::PREFIX.as_bytes().to_vec();
+pub(super) async fn list<K: Kind>(client: &mut Client) -> anyhow::Result<(i64, Vec<K::Entry>)> {
+    let end = prefix_end(K::PREFIX);
+    let mut from = K::PREFIX.as_bytes().to_vec();
     let mut revision = 0;
     let mut entries = Vec::new();
     for _ in 0..PAGES_MAX {
@@ -110,7 +128,7 @@ async fn list(client: &mut Client) -> anyhow::Result<(i64, Vec<Entry>)> {
         if revision == 0 {
             revision = page.header().context("etcd sent no header")?.revision();
         }
-        entries.extend(page.kvs().iter().filter_map(|pair| entry(pair.key(), pair.value())));
+        entries.extend(page.kvs().iter().filter_map(|pair| entry::<K>(pair.key(), pair.value())));
         let Some(last) = page.kvs().last().filter(|_| page.more()) else {
             return Ok((revision, entries));
         };
@@ -121,14 +139,14 @@ async fn list(client: &mut Client) -> anyhow::Result<(i64, Vec<Entry>)> {
 }
 
 /// The first key after those with the prefix.
-fn prefix_end(prefix: &str) -> Vec<u8> {
+pub(super) fn prefix_end(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
     let last = end.last_mut().expect("the prefix is not empty");
     *last += 1;
     end
 }
 
-fn update(message: &WatchResponse, revision_before: i64) -> anyhow::Result<Update> {
+fn update<K: Kind>(message: &WatchResponse, revision_before: i64) -> anyhow::Result<UpdateOf<K>> {
     ensure!(
         !message.canceled(),
         "etcd cancelled the watch (compacted up to {}): {}",
@@ -137,17 +155,14 @@ fn update(message: &WatchResponse, revision_before: i64) -> anyhow::Result<Updat
     );
     let revision = message.header().context("etcd sent no header")?.revision();
     ensure!(revision >= revision_before, "etcd went back from {revision_before} to {revision}");
-    let changes: Vec<Change> = message
+    let changes: Vec<K::Change> = message
         .events()
         .iter()
         .filter_map(|event| {
             let pair = event.kv()?;
             match event.event_type() {
-                EventType::Put => entry(pair.key(), pair.value()).map(Change::Put),
-                EventType::Delete => {
-                    let (grpc_service, instance) = value::parse_key(pair.key()).ok()?;
-                    Some(Change::Delete { grpc_service, instance })
-                }
+                EventType::Put => entry::<K>(pair.key(), pair.value()).map(K::put),
+                EventType::Delete => K::delete(pair.key()).ok(),
             }
         })
         .collect();
@@ -158,12 +173,12 @@ fn update(message: &WatchResponse, revision_before: i64) -> anyhow::Result<Updat
 }
 
 /// The entry under a key; none, and a line in the log, if someone wrote what can't be read.
-fn entry(key: &[u8], value: &[u8]) -> Option<Entry> {
-    match value::parse(key, value) {
+fn entry<K: Kind>(key: &[u8], value: &[u8]) -> Option<K::Entry> {
+    match K::entry(key, value) {
         Ok(entry) => Some(entry),
         Err(error) => {
-            let key = String::from_utf8_lossy(key);
-            tracing::warn!(%key, error = format!("{error:#}"), "an endpoint in etcd is malformed");
+            let (what, key) = (K::WHAT, String::from_utf8_lossy(key));
+            tracing::warn!(what, %key, error = format!("{error:#}"), "a key in etcd is malformed");
             None
         }
     }

@@ -3,10 +3,21 @@
 //!
 //! A [`Policy`] is immutable and shared; a new one replaces it as a whole.
 
+mod cell;
 mod compile;
 mod matching;
+mod metrics;
+mod record;
+mod set;
+
+pub use cell::PolicyCell;
+pub use record::PolicyRecord;
+pub use set::PolicySet;
+pub use set::Refusal;
 
 pub(crate) use matching::CallMatch;
+pub(crate) use metrics::PolicyMetrics;
+pub(crate) use set::KeptPolicy;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -7,14 +7,19 @@ use super::Change;
 use super::Entry;
 use super::Instance;
 use super::Lease;
+use super::PolicyStore;
+use super::PolicyWatch;
 use super::Registration;
 use super::Registry;
 use super::UPDATES_MAX;
 use super::Update;
 use super::Watch;
+use super::memory_policies::MemoryPolicies;
+use crate::policy::PolicySet;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -25,12 +30,36 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How many changes a slow watcher may be behind before it is told everything anew.
-const CHANGES_MAX: usize = 1024;
+pub(super) const CHANGES_MAX: usize = 1024;
 /// How often a watcher hears that nothing changed.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Clone, Default)]
-pub(crate) struct MemoryRegistry(Arc<Shared>);
+#[derive(Debug, Clone)]
+pub(super) struct MemoryRegistry {
+    shared: Arc<Shared>,
+    policies: Arc<MemoryPolicies>,
+}
+
+impl MemoryRegistry {
+    /// A registry without instances, with the policies in the file, if there is one.
+    pub(super) fn open(policies: Option<&Path>) -> anyhow::Result<Self> {
+        let policies = Arc::new(MemoryPolicies::open(policies)?);
+        Ok(Self { shared: Arc::default(), policies })
+    }
+}
+
+/// Changes by the revision after them.
+pub(super) type Changes<C> = broadcast::Receiver<(i64, Vec<C>)>;
+
+/// What a watcher is told from.
+pub(super) trait Source: Send + Sync + 'static {
+    type Entry: Clone + Send + Sync;
+    type Change: Clone + Send + Sync;
+
+    /// Everything there is, and what changes from then on.
+    fn list(&self) -> (Changes<Self::Change>, Update<Self::Entry, Self::Change>);
+    fn revision(&self) -> i64;
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -65,8 +94,13 @@ impl Shared {
         // An error says that nobody watches.
         self.changed.send((state.revision, changes)).ok();
     }
+}
 
-    fn list(&self) -> (broadcast::Receiver<(i64, Vec<Change>)>, Update) {
+impl Source for Shared {
+    type Entry = Entry;
+    type Change = Change;
+
+    fn list(&self) -> (Changes<Change>, Update) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = state.entries.values().map(|(_, entry)| entry.clone()).collect();
         (self.changed.subscribe(), Update::Listed { revision: state.revision, entries })
@@ -81,7 +115,7 @@ impl Registry for MemoryRegistry {
     fn register(&self, registration: Registration) -> Box<dyn Lease> {
         let instance = Instance::new(&registration, Timestamp::now());
         let mut id = 0;
-        self.0.change(|state| {
+        self.shared.change(|state| {
             state.leases += 1;
             id = state.leases;
             let entries = registration.grpc_services.iter().map(|grpc_service| Entry {
@@ -90,19 +124,30 @@ impl Registry for MemoryRegistry {
             });
             entries.map(|entry| put(state, id, entry)).collect()
         });
-        Box::new(MemoryLease { shared: Arc::clone(&self.0), id })
+        Box::new(MemoryLease { shared: Arc::clone(&self.shared), id })
     }
 
     fn watch(&self) -> Watch {
-        let (sender, updates) = mpsc::channel(UPDATES_MAX);
-        let shared = Arc::clone(&self.0);
-        #[expect(clippy::disallowed_methods, reason = "the watch owns the task and ends it")]
-        let task = tokio::spawn(async move {
-            // An error says that the watch was dropped.
-            report(&shared, &sender).await.ok();
-        });
-        Watch { updates, _task: AbortOnDropHandle::new(task) }
+        watch(Arc::clone(&self.shared))
     }
+
+    fn watch_policies(&self, known: PolicySet) -> PolicyWatch {
+        PolicyWatch::over(watch(Arc::clone(&self.policies)), known)
+    }
+
+    fn policy_store(&self) -> Arc<dyn PolicyStore> {
+        Arc::clone(&self.policies) as Arc<dyn PolicyStore>
+    }
+}
+
+fn watch<S: Source>(source: Arc<S>) -> Watch<S::Entry, S::Change> {
+    let (sender, updates) = mpsc::channel(UPDATES_MAX);
+    #[expect(clippy::disallowed_methods, reason = "the watch owns the task and ends it")]
+    let task = tokio::spawn(async move {
+        // An error says that the watch was dropped.
+        report(&*source, &sender).await.ok();
+    });
+    Watch { updates, _task: AbortOnDropHandle::new(task) }
 }
 
 fn put(state: &mut State, lease: u64, entry: Entry) -> Change {
@@ -111,19 +156,19 @@ fn put(state: &mut State, lease: u64, entry: Entry) -> Change {
     Change::Put(entry)
 }
 
-async fn report(
-    shared: &Shared,
-    sender: &mpsc::Sender<Update>,
-) -> Result<(), mpsc::error::SendError<Update>> {
-    let (mut changed, listed) = shared.list();
+async fn report<S: Source>(
+    source: &S,
+    sender: &mpsc::Sender<Update<S::Entry, S::Change>>,
+) -> Result<(), mpsc::error::SendError<Update<S::Entry, S::Change>>> {
+    let (mut changed, listed) = source.list();
     sender.send(listed).await?;
     loop {
         let update = match tokio::time::timeout(ALIVE_EVERY, changed.recv()).await {
-            Err(_) => Update::Alive { revision: shared.revision() },
+            Err(_) => Update::Alive { revision: source.revision() },
             Ok(Ok((revision, changes))) => Update::Changed { revision, changes },
             Ok(Err(RecvError::Lagged(_))) => {
                 let listed;
-                (changed, listed) = shared.list();
+                (changed, listed) = source.list();
                 listed
             }
             Ok(Err(RecvError::Closed)) => return Ok(()),

@@ -4,15 +4,27 @@
 //! make of it (an expired lease only makes an instance suspect) is decided once, in the channel.
 
 mod memory;
+mod memory_policies;
+mod policies;
 pub(crate) mod timestamp_text;
 
+pub use policies::POLICY_REVISIONS_MAX;
+pub use policies::PolicyAppend;
+pub use policies::PolicyChange;
+pub use policies::PolicyEntry;
+pub use policies::PolicyHead;
+pub use policies::PolicyStore;
+pub use policies::PolicyWatch;
+
 use crate::etcd;
+use crate::policy::PolicySet;
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -114,22 +126,22 @@ pub struct Entry {
     pub instance: Instance,
 }
 
-/// What a watcher is told, in the order in which it happened.
+/// What a watcher is told, in the order in which it happened: of instances, unless it says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Update {
+pub enum Update<E = Entry, C = Change> {
     /// Everything there is: the first update of a watch, and the first after one that was interrupted.
     Listed {
         /// The registry's revision. Lower than one seen before if the registry lost its data.
         revision: i64,
         /// All entries.
-        entries: Vec<Entry>,
+        entries: Vec<E>,
     },
     /// What changed since the update before, in order.
     Changed {
         /// The registry's revision after the changes.
         revision: i64,
         /// At least one.
-        changes: Vec<Change>,
+        changes: Vec<C>,
     },
     /// Nothing changed, and the registry is there.
     Alive {
@@ -161,6 +173,14 @@ pub trait Registry: fmt::Debug + Send + Sync {
     /// Watches all entries. An adapter recovers by itself from whatever happens to its registry. Must be called within a
     /// tokio runtime.
     fn watch(&self) -> Watch;
+
+    /// Watches all policies, as [`watch`](Self::watch) does; `known` is what was known before, and holds until the registry
+    /// has answered. A value that can't be used changes nothing but what the set says of it. Must be called within a tokio
+    /// runtime.
+    fn watch_policies(&self, known: PolicySet) -> PolicyWatch;
+
+    /// Where policies are kept.
+    fn policy_store(&self) -> Arc<dyn PolicyStore>;
 }
 
 /// A registration that is kept up. Dropped, it runs out as if the process had died.
@@ -175,14 +195,14 @@ pub trait Lease: fmt::Debug + Send + Sync {
 
 /// A watch of all entries; it ends when dropped.
 #[derive(Debug)]
-pub struct Watch {
-    pub(crate) updates: mpsc::Receiver<Update>,
+pub struct Watch<E = Entry, C = Change> {
+    pub(crate) updates: mpsc::Receiver<Update<E, C>>,
     pub(crate) _task: AbortOnDropHandle<()>,
 }
 
-impl Watch {
+impl<E, C> Watch<E, C> {
     /// The next update; none when the registry is gone for good, which only `memory:` can be. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Update> {
+    pub async fn next(&mut self) -> Option<Update<E, C>> {
         self.updates.recv().await
     }
 }
@@ -195,8 +215,20 @@ impl Watch {
 /// # Errors
 /// If `uri` is none of these.
 pub fn open(uri: &str) -> anyhow::Result<Arc<dyn Registry>> {
+    open_with(uri, None)
+}
+
+/// The same, with a file for what must outlive the process and has no other place: the policies of `memory:`.
+///
+/// # Errors
+/// Also if the file is there and can't be used: it is never replaced by an empty one.
+pub fn open_kept(uri: &str, policies: &Path) -> anyhow::Result<Arc<dyn Registry>> {
+    open_with(uri, Some(policies))
+}
+
+fn open_with(uri: &str, policies: Option<&Path>) -> anyhow::Result<Arc<dyn Registry>> {
     if uri == "memory:" {
-        return Ok(Arc::new(memory::MemoryRegistry::default()));
+        return Ok(Arc::new(memory::MemoryRegistry::open(policies)?));
     }
     let name = || format!("registry `{}`", etcd::without_password(uri));
     let registry = etcd::EtcdRegistry::open(uri).with_context(name)?;

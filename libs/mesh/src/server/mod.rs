@@ -16,6 +16,7 @@ use crate::identity::ServiceName;
 use crate::metrics::CallMetrics;
 use crate::metrics::CallStats;
 use crate::metrics::PairMetrics;
+use crate::policy::PolicyCell;
 use admit::Admission;
 use http::HeaderValue;
 use prometheus_client::registry::Registry as MetricsRegistry;
@@ -60,6 +61,8 @@ struct Shared {
     service: String,
     taps: Taps,
     metrics: CallMetrics,
+    /// The policy of the service itself.
+    policy: PolicyCell,
 }
 
 impl Shared {
@@ -93,8 +96,18 @@ impl Server {
             access,
             service: identity.service().to_owned(),
             metrics: CallMetrics::inbound(metrics),
+            policy: PolicyCell::default_of(identity.service()),
         };
         Ok(Self { identity, shared: Arc::new(shared) })
+    }
+
+    /// Obeys the policy in this cell, which is [`Mesh::policy`](crate::Mesh::policy)'s, instead of the defaults. To be said before
+    /// it serves.
+    #[must_use]
+    pub fn with_policy(mut self, policy: PolicyCell) -> Self {
+        let shared = Arc::get_mut(&mut self.shared).expect("nothing shares it before it serves");
+        shared.policy = policy;
+        self
     }
 
     /// What the calls that it answered have come to. Cheap to clone, and stays when the server serves.
