@@ -24,6 +24,8 @@ pub use channel::EndpointView;
 pub use channel::Mesh;
 pub use channel::MeshOptions;
 pub use channel::MeshView;
+pub use channel::RouteView;
+pub use channel::ServiceRoutesView;
 pub use descriptors::describe;
 pub use identity::Identity;
 pub use identity::LocalAuthority;

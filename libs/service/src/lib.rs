@@ -4,6 +4,7 @@
 //! for one service and for all of them, so nothing in a service depends on how it is run.
 
 mod admin;
+mod announcer;
 mod assembly;
 mod calls;
 mod config;

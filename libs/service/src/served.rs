@@ -4,15 +4,18 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 
+use crate::announcer::Announcer;
+use crate::announcer::Rotation;
 use crate::assembly::Assembly;
 use crate::assembly::Context;
 use crate::host::Role;
+use crate::mesh_service::MeshNode;
+use crate::mesh_service::Node;
 use crate::readiness::Conditions;
 use crate::serving;
 use crate::serving::Health;
@@ -58,14 +61,27 @@ impl Served {
         let Assembled { name, role, context, identity, assembly, .. } = service;
         let Assembly { routes, grpc_services, access, tasks, ready } = assembly;
         let mesh = context.mesh.clone();
-        let serving =
-            serving::serving(name, routes, &grpc_services, mesh.clone(), &context.metrics)?;
-        serving.health.set(false).await;
-
-        let options = mesh::ServerOptions { instance: context.instance.clone(), identity, access };
+        let instance = context.instance.clone();
+        let options = mesh::ServerOptions { instance, identity: identity.clone(), access };
         let server = mesh::Server::new(options, &mut context.metrics.lock())?;
         let server = server.with_policy(mesh.policy());
         let stop = CancellationToken::new();
+        let (rotation, requests) = Rotation::new();
+        let node = MeshNode(Arc::new(Node {
+            instance: context.instance.clone(),
+            version: context.version.clone(),
+            started: Instant::now(),
+            identity,
+            mesh: mesh.clone(),
+            answered: server.stats(),
+            taps: server.taps(),
+            registry: Arc::clone(&registry),
+            rotation,
+            stop: stop.clone(),
+        }));
+        let serving = serving::serving(name, routes, &grpc_services, node, &context.metrics)?;
+        serving.health.set(false).await;
+
         let serve = server.serve(listener, serving.routes, stop.clone(), drain_max);
         let listener = Running::supervise(
             name,
@@ -97,6 +113,7 @@ impl Served {
             serving.health.clone(),
             registry,
             registration,
+            requests,
         );
         let health = serving.health;
         Ok(Served { name, role, mesh, health, listener, tasks, announcer, lease: None })
@@ -130,53 +147,5 @@ impl Served {
         }
         self.mesh.close().await;
         tracing::info!(service = name, "a service stopped");
-    }
-}
-
-/// Keeps health in step with the conditions, and registers the instance when they first hold.
-struct Announcer {
-    stop: CancellationToken,
-    handle: Option<JoinHandle<Option<Box<dyn mesh::registry::Lease>>>>,
-}
-
-impl Announcer {
-    fn start(
-        mut conditions: Conditions,
-        health: Health,
-        registry: Arc<dyn mesh::Registry>,
-        registration: mesh::Registration,
-    ) -> Announcer {
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let service = registration.service.clone();
-        let announce = async move {
-            let mut lease = None;
-            let mut registration = Some(registration);
-            loop {
-                let is_ready = conditions.missing().next().is_none();
-                health.set(is_ready).await;
-                if is_ready && let Some(registration) = registration.take() {
-                    let (instance, address) = (&registration.instance, &registration.address);
-                    tracing::info!(instance, address, "serving");
-                    lease = Some(registry.register(registration));
-                }
-                tokio::select! {
-                    () = stopped.cancelled() => return lease,
-                    () = conditions.changed() => {}
-                }
-            }
-        };
-        let span = tracing::info_span!("announce", service);
-        #[expect(clippy::disallowed_methods, reason = "the service owns the handle and joins it")]
-        let handle = tokio::spawn(announce.instrument(span));
-        Announcer { stop, handle: Some(handle) }
-    }
-
-    /// Ends it; the lease, if the instance was registered.
-    async fn stop(&mut self) -> Option<Box<dyn mesh::registry::Lease>> {
-        self.stop.cancel();
-        let handle = self.handle.take()?;
-        // It can't panic: nothing in it asserts. If it did, the registration runs out by itself.
-        handle.await.ok().flatten()
     }
 }

@@ -11,7 +11,7 @@ use tonic_health::server::HealthReporter;
 use tonic_health::server::HealthService;
 
 use crate::calls::CallsLayer;
-use crate::mesh_service::MeshView;
+use crate::mesh_service::MeshNode;
 use crate::metrics::HttpMetrics;
 use crate::metrics::MetricsRegistry;
 
@@ -30,7 +30,7 @@ pub(crate) fn serving(
     service: &'static str,
     routes: Routes,
     grpc_services: &[&'static str],
-    mesh: mesh::Mesh,
+    node: MeshNode,
     metrics: &MetricsRegistry,
 ) -> anyhow::Result<Serving> {
     let health = Health::new(grpc_services);
@@ -51,7 +51,7 @@ pub(crate) fn serving(
         )))
         .add_service(v1)
         .add_service(v1alpha)
-        .add_service(MeshServiceServer::new(MeshView { mesh }))
+        .add_service(MeshServiceServer::new(node))
         .into_axum_router()
         .layer(watched);
     Ok(Serving { routes: Routes::from(router).prepare(), health })

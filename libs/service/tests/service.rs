@@ -8,3 +8,5 @@ mod hosted;
 mod lifecycle;
 #[path = "service/listeners.rs"]
 mod listeners;
+#[path = "service/seeing.rs"]
+mod seeing;

@@ -13,6 +13,7 @@ mod load;
 mod payload;
 mod record;
 mod resolver;
+mod route_view;
 mod routes;
 mod shared;
 mod snapshot;
@@ -21,6 +22,8 @@ mod waiting;
 
 pub use body::Body;
 pub(crate) use call::DEADLINE_DEFAULT;
+pub use route_view::RouteView;
+pub use route_view::ServiceRoutesView;
 
 use crate::identity::Identity;
 use crate::metrics::CallMetrics;
@@ -262,6 +265,12 @@ impl Mesh {
     #[must_use]
     pub fn stats(&self) -> Vec<CallStats> {
         self.shared.metrics.stats()
+    }
+
+    /// What is done with the calls that this mesh makes, by service.
+    #[must_use]
+    pub fn routes(&self) -> Vec<ServiceRoutesView> {
+        route_view::of(&self.shared.routes.load())
     }
 
     /// Ends all tasks and connections, and waits for them. Calls in flight fail; what any clone calls afterwards fails.

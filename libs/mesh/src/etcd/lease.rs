@@ -35,20 +35,27 @@ const KEYS_PER_TRANSACTION_MAX: usize = 100;
 const _: () = assert!(SILENCE_MAX.as_millis() < LEASE_TTL.as_millis());
 const _: () = assert!(RENEW_EVERY.as_millis() * 2 < SILENCE_MAX.as_millis());
 
-/// What is to become of a registration, in the order in which it may happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What is to become of a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
     Serving,
     Draining,
     Gone,
 }
 
+/// What is wanted, and how often that has changed: by the number one tells which change etcd has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Order {
+    pub(super) wanted: Wanted,
+    pub(super) number: u64,
+}
+
 /// Works towards what is wanted until the registration is gone, or the task is ended.
 pub(super) async fn keep(
     members: Members,
     registration: Registration,
-    mut wanted: watch::Receiver<Wanted>,
-    reached: watch::Sender<Option<Wanted>>,
+    mut orders: watch::Receiver<Order>,
+    reached: watch::Sender<Option<u64>>,
 ) {
     let mut holder = Holder {
         instance: Instance::new(&registration, Timestamp::now()),
@@ -60,7 +67,7 @@ pub(super) async fn keep(
     let mut away = false;
     loop {
         let mut registered = false;
-        let Err(error) = holder.hold(&members, &mut wanted, &mut registered).await else {
+        let Err(error) = holder.hold(&members, &mut orders, &mut registered).await else {
             return;
         };
         if registered {
@@ -83,7 +90,8 @@ struct Holder {
     grpc_services: Vec<String>,
     /// The lease that was last granted; it may have run out since.
     lease: Option<i64>,
-    reached: watch::Sender<Option<Wanted>>,
+    /// The number of the last order that etcd has.
+    reached: watch::Sender<Option<u64>>,
 }
 
 impl Holder {
@@ -91,15 +99,15 @@ impl Holder {
     async fn hold(
         &mut self,
         members: &Members,
-        wanted: &mut watch::Receiver<Wanted>,
+        orders: &mut watch::Receiver<Order>,
         registered: &mut bool,
     ) -> anyhow::Result<()> {
         let mut client = members.connect().await?;
         let lease = self.lease(&mut client).await?;
         let (mut keeper, mut answers) = self.renew(&mut client, lease).await?;
         // Also with a lease that still lives: what was written before the disconnect may not have arrived.
-        let want = *wanted.borrow_and_update();
-        if self.reach(&mut client, lease, want).await? {
+        let order = *orders.borrow_and_update();
+        if self.reach(&mut client, lease, order).await? {
             return Ok(());
         }
         *registered = true;
@@ -120,10 +128,10 @@ impl Holder {
                     ensure!(heard.elapsed() < SILENCE_MAX, "etcd is silent");
                     answer(keeper.keep_alive()).await?;
                 }
-                changed = wanted.changed() => {
+                changed = orders.changed() => {
                     changed.context("nobody wants the registration any more")?;
-                    let want = *wanted.borrow_and_update();
-                    if self.reach(&mut client, lease, want).await? {
+                    let order = *orders.borrow_and_update();
+                    if self.reach(&mut client, lease, order).await? {
                         return Ok(());
                     }
                 }
@@ -161,10 +169,10 @@ impl Holder {
         &mut self,
         client: &mut Client,
         lease: i64,
-        wanted: Wanted,
+        Order { wanted, number }: Order,
     ) -> anyhow::Result<bool> {
         // Whoever only sees the deletion must have seen `draining` before, or it takes the instance for suspect.
-        self.instance.draining = wanted >= Wanted::Draining;
+        self.instance.draining = wanted != Wanted::Serving;
         let put = self.put(client, lease).await;
         if let Err(error) = &put
             && is_lease_lost(error)
@@ -176,7 +184,7 @@ impl Holder {
             // Only what this lease holds: another instance may have taken the name over.
             answer(client.lease_revoke(lease)).await?;
         }
-        self.reached.send_replace(Some(wanted));
+        self.reached.send_replace(Some(number));
         Ok(wanted == Wanted::Gone)
     }
 

@@ -4,6 +4,7 @@
 //! client resolves `etcd:///linkmesh/endpoints/<gRPC service>`. The client resumes neither a watch nor a lease after a
 //! disconnect, so both are supervised here: whatever happens, begin again.
 
+mod diagnosis;
 mod lease;
 mod location;
 mod policies;
@@ -15,6 +16,7 @@ pub(crate) use location::without_password;
 use crate::policy::PolicySet;
 use crate::registry::LEAVE_WAIT_MAX;
 use crate::registry::Lease;
+use crate::registry::Member;
 use crate::registry::PolicyStore;
 use crate::registry::PolicyWatch;
 use crate::registry::Registration;
@@ -25,6 +27,7 @@ use anyhow::Context as _;
 use etcd_client::Client;
 use etcd_client::ConnectOptions;
 use futures_util::future::BoxFuture;
+use lease::Order;
 use lease::Wanted;
 use location::Location;
 use policies::EtcdPolicies;
@@ -68,12 +71,13 @@ impl EtcdRegistry {
 
 impl Registry for EtcdRegistry {
     fn register(&self, registration: Registration) -> Box<dyn Lease> {
-        let (wanted, want) = tokio::sync::watch::channel(Wanted::Serving);
+        let order = Order { wanted: Wanted::Serving, number: 0 };
+        let (orders, ordered) = tokio::sync::watch::channel(order);
         let (reach, reached) = tokio::sync::watch::channel(None);
         let members = self.members();
         #[expect(clippy::disallowed_methods, reason = "the lease owns the task and ends it")]
-        let task = tokio::spawn(lease::keep(members, registration, want, reach));
-        Box::new(EtcdLease { wanted, reached, _task: AbortOnDropHandle::new(task) })
+        let task = tokio::spawn(lease::keep(members, registration, ordered, reach));
+        Box::new(EtcdLease { orders, reached, _task: AbortOnDropHandle::new(task) })
     }
 
     fn watch(&self) -> Watch {
@@ -86,6 +90,14 @@ impl Registry for EtcdRegistry {
 
     fn policy_store(&self) -> Arc<dyn PolicyStore> {
         Arc::new(EtcdPolicies { members: self.members() })
+    }
+
+    fn diagnose(&self) -> BoxFuture<'_, Vec<Member>> {
+        Box::pin(diagnosis::diagnose(&self.location))
+    }
+
+    fn place(&self) -> String {
+        diagnosis::place(&self.location)
     }
 }
 
@@ -110,15 +122,23 @@ impl Members {
     async fn connect(&self) -> anyhow::Result<Client> {
         let members = &self.location.members;
         let member = &members[self.next.fetch_add(1, Ordering::Relaxed) % members.len()];
-        let options = ConnectOptions::new()
-            .with_connect_timeout(CONNECT_WAIT_MAX)
-            .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
-            .with_keep_alive_while_idle(true)
-            .with_require_leader(true);
-        let options = self.location.admit(options).await?;
-        // With a password, connecting is a request too.
-        answer(Client::connect([member], Some(options))).await
+        connect(&self.location, member, ConnectOptions::new().with_require_leader(true)).await
     }
+}
+
+/// A connection to one member.
+async fn connect(
+    location: &Location,
+    member: &str,
+    options: ConnectOptions,
+) -> anyhow::Result<Client> {
+    let options = options
+        .with_connect_timeout(CONNECT_WAIT_MAX)
+        .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
+        .with_keep_alive_while_idle(true);
+    let options = location.admit(options).await?;
+    // With a password, connecting is a request too.
+    answer(Client::connect([member], Some(options))).await
 }
 
 /// Awaits an answer of etcd for at most [`REQUEST_WAIT_MAX`].
@@ -131,27 +151,39 @@ async fn answer<T>(
 
 #[derive(Debug)]
 struct EtcdLease {
-    wanted: tokio::sync::watch::Sender<Wanted>,
-    reached: tokio::sync::watch::Receiver<Option<Wanted>>,
+    orders: tokio::sync::watch::Sender<Order>,
+    reached: tokio::sync::watch::Receiver<Option<u64>>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl EtcdLease {
-    async fn reach(&mut self, wanted: Wanted) {
-        self.wanted.send_replace(wanted);
-        let reached = self.reached.wait_for(|reached| *reached >= Some(wanted));
-        if tokio::time::timeout(LEAVE_WAIT_MAX, reached).await.is_err() {
-            tracing::warn!("etcd does not answer; the registration is left to run out");
-        }
+    /// Returns whether etcd has it.
+    async fn reach(&mut self, wanted: Wanted) -> bool {
+        let number = self.orders.borrow().number + 1;
+        self.orders.send_replace(Order { wanted, number });
+        let reached = self.reached.wait_for(|reached| *reached >= Some(number));
+        matches!(tokio::time::timeout(LEAVE_WAIT_MAX, reached).await, Ok(Ok(_)))
     }
 }
 
 impl Lease for EtcdLease {
-    fn drain(&mut self) -> BoxFuture<'_, ()> {
+    fn drain(&mut self) -> BoxFuture<'_, bool> {
         Box::pin(self.reach(Wanted::Draining))
     }
 
+    fn undrain(&mut self) -> BoxFuture<'_, bool> {
+        Box::pin(self.reach(Wanted::Serving))
+    }
+
+    fn is_reached(&self) -> bool {
+        *self.reached.borrow() >= Some(self.orders.borrow().number)
+    }
+
     fn withdraw(mut self: Box<Self>) -> BoxFuture<'static, ()> {
-        Box::pin(async move { self.reach(Wanted::Gone).await })
+        Box::pin(async move {
+            if !self.reach(Wanted::Gone).await {
+                tracing::warn!("etcd does not answer; the registration is left to run out");
+            }
+        })
     }
 }

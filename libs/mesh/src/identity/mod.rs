@@ -10,6 +10,7 @@ mod metrics;
 mod name;
 mod peer;
 mod tls;
+mod view;
 
 pub use authority::LocalAuthority;
 pub use credentials::Credentials;
@@ -20,6 +21,8 @@ pub use peer::ANONYMOUS;
 pub use peer::OPERATOR;
 pub use peer::PeerIdentity;
 pub use peer::Role;
+pub use view::CertificateView;
+pub use view::RootView;
 
 use anyhow::ensure;
 use arc_swap::ArcSwap;
@@ -121,6 +124,15 @@ impl Identity {
     pub fn not_after(&self) -> Option<Timestamp> {
         match &**self.0.security.load() {
             Security::Tls(proof) => Some(proof.credentials.validity.not_after),
+            Security::Plaintext => None,
+        }
+    }
+
+    /// What it is proved with now; none without TLS.
+    #[must_use]
+    pub fn certificate(&self) -> Option<CertificateView> {
+        match &**self.0.security.load() {
+            Security::Tls(proof) => CertificateView::of(&proof.credentials).ok(),
             Security::Plaintext => None,
         }
     }

@@ -4,6 +4,7 @@ use super::Callers;
 use super::MethodMatch;
 use http::HeaderMap;
 use http::HeaderName;
+use std::fmt;
 
 /// Calls for which all that is set here holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +35,19 @@ impl CallMatch {
         self.method.as_ref().is_none_or(|method| method.matches(path))
             && self.callers.contain(caller)
             && self.headers.iter().all(|header| header.matches(headers))
+    }
+}
+
+/// `x-team = growth`, as people read it.
+impl fmt::Display for HeaderMatch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let not = if self.invert { "not " } else { "" };
+        match &self.value {
+            ValueMatch::Present => write!(formatter, "{not}{}", self.name),
+            ValueMatch::Exact(value) => write!(formatter, "{not}{} = {value}", self.name),
+            ValueMatch::Prefix(value) => write!(formatter, "{not}{} = {value}*", self.name),
+            ValueMatch::Suffix(value) => write!(formatter, "{not}{} = *{value}", self.name),
+        }
     }
 }
 

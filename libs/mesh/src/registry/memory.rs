@@ -7,6 +7,7 @@ use super::Change;
 use super::Entry;
 use super::Instance;
 use super::Lease;
+use super::Member;
 use super::PolicyStore;
 use super::PolicyWatch;
 use super::Registration;
@@ -138,6 +139,14 @@ impl Registry for MemoryRegistry {
     fn policy_store(&self) -> Arc<dyn PolicyStore> {
         Arc::clone(&self.policies) as Arc<dyn PolicyStore>
     }
+
+    fn diagnose(&self) -> BoxFuture<'_, Vec<Member>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+
+    fn place(&self) -> String {
+        super::MEMORY.to_owned()
+    }
 }
 
 fn watch<S: Source>(source: Arc<S>) -> Watch<S::Entry, S::Change> {
@@ -184,13 +193,13 @@ struct MemoryLease {
 }
 
 impl MemoryLease {
-    fn mark_draining(&self) {
+    fn mark(&self, draining: bool) {
         self.shared.change(|state| {
             let held = state.entries.values_mut().filter(|(lease, _)| *lease == self.id);
-            let undrained = held.filter(|(_, entry)| !entry.instance.draining);
-            undrained
+            let different = held.filter(|(_, entry)| entry.instance.draining != draining);
+            different
                 .map(|(_, entry)| {
-                    entry.instance.draining = true;
+                    entry.instance.draining = draining;
                     Change::Put(entry.clone())
                 })
                 .collect()
@@ -199,13 +208,22 @@ impl MemoryLease {
 }
 
 impl Lease for MemoryLease {
-    fn drain(&mut self) -> BoxFuture<'_, ()> {
-        self.mark_draining();
-        Box::pin(std::future::ready(()))
+    fn drain(&mut self) -> BoxFuture<'_, bool> {
+        self.mark(true);
+        Box::pin(std::future::ready(true))
+    }
+
+    fn undrain(&mut self) -> BoxFuture<'_, bool> {
+        self.mark(false);
+        Box::pin(std::future::ready(true))
+    }
+
+    fn is_reached(&self) -> bool {
+        true
     }
 
     fn withdraw(self: Box<Self>) -> BoxFuture<'static, ()> {
-        self.mark_draining();
+        self.mark(true);
         // Dropping it deletes what it holds.
         Box::pin(std::future::ready(()))
     }

@@ -36,6 +36,10 @@ pub const WEIGHT_DEFAULT: u32 = 100;
 pub const WEIGHT_MAX: u32 = 10_000;
 /// How long [`Lease::drain`] and [`Lease::withdraw`] wait for the registry: leaving is never delayed by more.
 pub const LEAVE_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long [`Registry::diagnose`] takes at most.
+pub const DIAGNOSIS_WAIT_MAX: Duration = Duration::from_secs(2);
+/// The URI of a registry in memory.
+const MEMORY: &str = "memory:";
 /// How many updates an adapter may be ahead of its watcher.
 pub(crate) const UPDATES_MAX: usize = 64;
 
@@ -181,12 +185,50 @@ pub trait Registry: fmt::Debug + Send + Sync {
 
     /// Where policies are kept.
     fn policy_store(&self) -> Arc<dyn PolicyStore>;
+
+    /// Asks each member of its cluster how it is, all at once; none of a registry that has no members. Takes at most
+    /// [`DIAGNOSIS_WAIT_MAX`].
+    fn diagnose(&self) -> BoxFuture<'_, Vec<Member>>;
+
+    /// Where it is, without what is secret of it: `memory:`, or `etcd://host:port,…`.
+    fn place(&self) -> String;
+}
+
+/// A member of a registry's cluster, asked how it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its address.
+    pub address: String,
+    /// How it is, or why it did not answer.
+    pub health: Result<MemberHealth, String>,
+    /// How long it took to answer, or not to.
+    pub took: Duration,
+}
+
+/// How a member of a registry's cluster is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberHealth {
+    /// Its version.
+    pub version: String,
+    /// The revision that it has.
+    pub revision: i64,
+    /// Whether it leads.
+    pub leads: bool,
+    /// Whether it knows who leads: without, it takes no writes.
+    pub led: bool,
 }
 
 /// A registration that is kept up. Dropped, it runs out as if the process had died.
 pub trait Lease: fmt::Debug + Send + Sync {
-    /// Tells everyone that the instance is leaving. Returns when the registry has it, or after [`LEAVE_WAIT_MAX`].
-    fn drain(&mut self) -> BoxFuture<'_, ()>;
+    /// Tells everyone that the instance is leaving. Returns when the registry has it, which is true, or after [`LEAVE_WAIT_MAX`];
+    /// then it is told as soon as it can be reached.
+    fn drain(&mut self) -> BoxFuture<'_, bool>;
+
+    /// Tells everyone that the instance stays after all. Returns as [`drain`](Self::drain) does.
+    fn undrain(&mut self) -> BoxFuture<'_, bool>;
+
+    /// Whether the registry has what it was told last.
+    fn is_reached(&self) -> bool;
 
     /// Takes the registration back, draining first if that was not done. Returns when the registry has it, or after
     /// [`LEAVE_WAIT_MAX`].
@@ -227,7 +269,7 @@ pub fn open_kept(uri: &str, policies: &Path) -> anyhow::Result<Arc<dyn Registry>
 }
 
 fn open_with(uri: &str, policies: Option<&Path>) -> anyhow::Result<Arc<dyn Registry>> {
-    if uri == "memory:" {
+    if uri == MEMORY {
         return Ok(Arc::new(memory::MemoryRegistry::open(policies)?));
     }
     let name = || format!("registry `{}`", etcd::without_password(uri));

@@ -40,6 +40,33 @@ async fn withdrawing_says_goodbye_first(registry: &Arc<dyn Registry>) {
     assert!(following.history().contains(&"bye.A on bye-1 drains".to_owned()));
 }
 
+async fn an_instance_that_was_drained_comes_back(registry: &Arc<dyn Registry>) {
+    let following = Following::start(registry);
+    let mut lease = registry.register(registration("back-1", "127.0.0.1:1", &["back.A"]));
+    following.until_addresses("back.A", &["127.0.0.1:1"]).await;
+    eventually("the lease knows", || async { lease.is_reached() }).await;
+    for _ in 0..2 {
+        lease.drain().await;
+        lease.drain().await;
+        following.until_addresses("back.A", &[]).await;
+        lease.undrain().await;
+        following.until_addresses("back.A", &["127.0.0.1:1"]).await;
+    }
+    let history = following.history();
+    let gone = history.iter().any(|line| line == "back.A on back-1 is gone");
+    assert!(!gone, "it was there all along: {history:?}");
+    lease.withdraw().await;
+    following.until_addresses("back.A", &[]).await;
+}
+
+async fn every_member_is_diagnosed(registry: &Arc<dyn Registry>) {
+    for member in registry.diagnose().await {
+        assert!(registry.place().contains(&member.address), "{member:?}");
+        let health = member.health.expect("it runs");
+        assert!(health.leads && health.led && health.revision > 0, "{health:?}");
+    }
+}
+
 async fn a_dropped_lease_runs_out_without_a_word(registry: &Arc<dyn Registry>) {
     let following = Following::start(registry);
     let lease = registry.register(registration("dead-1", "127.0.0.1:1", &["dead.A"]));
@@ -118,6 +145,8 @@ async fn suite(registry: &Arc<dyn Registry>) {
         an_instance_that_comes_back_is_not_taken_away_by_its_old_lease(registry),
         a_watcher_that_is_slow_sees_where_it_ended(registry),
         what_is_registered_reads_back(registry),
+        an_instance_that_was_drained_comes_back(registry),
+        every_member_is_diagnosed(registry),
     );
 }
 
