@@ -173,6 +173,14 @@ impl Error {
         error
     }
 
+    /// This caller makes too many calls; it may make another after `wait`.
+    #[must_use]
+    pub fn rate_limited(message: impl Into<String>, wait: Duration) -> Self {
+        let mut error = Self::new(Code::ResourceExhausted, ErrorReason::RateLimited, message);
+        error.retry_after = Some(wait);
+        error
+    }
+
     /// Something that the call needs does not answer; a retry may help.
     #[must_use]
     pub fn unavailable(reason: ErrorReason, message: impl Into<String>) -> Self {

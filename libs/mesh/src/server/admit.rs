@@ -1,13 +1,23 @@
-//! What a call passes before its handler, in order: who may call, the deadline, the principal; and after: what is counted.
+//! What a call passes before its handler, in order, and the only place that says so:
+//!
+//! tap → authorization → deadline → rate limits → concurrency → principal → handler → observe.
+//!
+//! All of it is decided from the request's head, so that what is refused is refused before a message is read. Nothing here
+//! takes a lock; without a policy it is a few atomic operations and one look into a map.
 
 use super::Access;
 use super::Shared;
+use super::authorize;
+use super::authorize::Asked;
 use super::body::ServerBody;
+use super::principal;
+use super::rate_limits;
+use super::rate_limits::Counted;
+use super::record::Record;
+use super::rules::Rules;
 use super::tap::Arrival;
 use super::tap::TappedBody;
-use super::tap::TappedCall;
 use crate::channel::DEADLINE_DEFAULT;
-use crate::identity::OPERATOR;
 use crate::identity::PeerIdentity;
 use crate::identity::Role;
 use crate::inherited::Inherited;
@@ -16,6 +26,7 @@ use crate::methods::METHODS;
 use crate::methods::Messages;
 use crate::methods::Method;
 use crate::methods::grpc_service;
+use crate::metrics::Event;
 use crate::metrics::PairMetrics;
 use crate::policy::Criticality;
 use futures_util::future::BoxFuture;
@@ -23,18 +34,20 @@ use http::HeaderMap;
 use hyper::body::Incoming;
 use proto::common::v1::ErrorReason;
 use rpc::Deadline;
-use rpc::Principal;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
+use tonic::Code;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tower::Service as _;
 
-/// The services that prove who a call is made for. Nobody else's word counts.
-const MAY_ASSERT_PRINCIPAL: [&str; 2] = ["edge", OPERATOR];
+/// By which a server says when to try again, in milliseconds (gRFC A6).
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+/// When a call that was shed may be made again: what is full now has changed after a few windows.
+const SHED_RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// What a server lets in, before it is known who calls.
 pub(super) struct Admission {
@@ -44,8 +57,10 @@ pub(super) struct Admission {
 
 impl Admission {
     pub(super) fn of_peer(self, peer: PeerIdentity) -> Admitted {
-        let metrics = self.shared.metrics_of(&peer.service);
-        Admitted { shared: self.shared, routes: self.routes, peer, metrics }
+        let Self { shared, routes } = self;
+        let metrics = shared.metrics_of(&peer.service);
+        let caller_index = shared.caller_index(&peer.service);
+        Admitted { shared, routes, peer, caller_index, metrics }
     }
 }
 
@@ -54,6 +69,8 @@ pub(super) struct Admitted {
     shared: Arc<Shared>,
     routes: Routes,
     peer: PeerIdentity,
+    /// Its place among the callers.
+    caller_index: usize,
     metrics: Arc<PairMetrics>,
 }
 
@@ -69,26 +86,30 @@ impl hyper::service::Service<http::Request<Incoming>> for Admitted {
         }
         let started = Instant::now();
         let method = METHODS.of_path(request.uri().path());
-        let tap = self.shared.taps.begin(&Arrival {
+        let mut record = Record {
+            shared: Arc::clone(&self.shared),
+            metrics: Arc::clone(&self.metrics),
+            method,
+            started,
+            tap: None,
+            permit: None,
+            finished: false,
+        };
+        record.tap = self.shared.taps.begin(&Arrival {
             caller: self.peer.service.as_str(),
             method,
             path: request.uri().path(),
             headers: request.headers(),
             now: started,
         });
-        let metrics = Arc::clone(&self.metrics);
-        let record = Record { metrics, method, started, tap: tap.clone() };
-        match self.admit(request, method, started) {
-            Err(status) => {
-                record.refused(&status);
-                Box::pin(std::future::ready(Ok(status.into_http())))
-            }
-            Ok((request, deadline)) => {
-                let request = match tap {
+        match self.admit(request, &mut record) {
+            Err(error) => Box::pin(std::future::ready(Ok(refusal(error, record)))),
+            Ok((request, inherited)) => {
+                let request = match record.tap.clone() {
                     None => request.map(Body::new),
                     Some(call) => request.map(|body| Body::new(TappedBody { body, call })),
                 };
-                Box::pin(handle(self.routes.clone(), request, deadline, record))
+                Box::pin(handle(self.routes.clone(), request, inherited, record))
             }
         }
     }
@@ -98,34 +119,33 @@ impl Admitted {
     fn admit(
         &self,
         mut request: http::Request<Incoming>,
-        method: &Method,
-        now: Instant,
-    ) -> Result<(http::Request<Incoming>, Option<Deadline>), Status> {
-        let peer = self.peer.service.as_str();
-        let service = grpc_service(request.uri().path()).ok_or_else(|| {
-            Status::from(rpc::Error::new(
-                tonic::Code::Unimplemented,
-                ErrorReason::MethodUnknown,
-                "the path names no gRPC method",
-            ))
+        record: &mut Record,
+    ) -> Result<(http::Request<Incoming>, Inherited), rpc::Error> {
+        let (method, now) = (record.method, record.started);
+        let since = now.saturating_duration_since(self.shared.started);
+        let path = request.uri().path();
+        let grpc_service = grpc_service(path).ok_or_else(|| {
+            let message = "the path names no gRPC method";
+            rpc::Error::new(Code::Unimplemented, ErrorReason::MethodUnknown, message)
         })?;
-        if !self.shared.access.allows(peer, service) {
-            return Err(rpc::Error::peer_not_allowed(peer).into());
-        }
-        if self.peer.role == Role::Viewer && !method.only_reads && !Access::is_open_to_any(service)
-        {
-            let mut error = rpc::Error::peer_not_allowed(peer);
-            error.message =
-                format!("`{}` may look and change nothing: this takes an admin", self.peer);
-            return Err(error.into());
-        }
+        let rules = self.shared.rules();
+
+        self.authorize(&rules, &Asked { peer: &self.peer, method, path, grpc_service }, record)?;
 
         let deadline = deadline(request.headers(), method, now)?;
         if deadline.is_some_and(|deadline| deadline.left(now).is_zero()) {
-            return Err(rpc::Error::deadline_exceeded().into());
+            record.count(Event::Expired);
+            return Err(rpc::Error::deadline_exceeded());
         }
-        let principal = principal(request.headers_mut(), &self.peer)?;
 
+        let stated = self.criticality(&rules, path, request.headers());
+        // What tells how a process is must be there when nothing else is.
+        if !Access::is_for_operation(grpc_service) {
+            self.limit_rate(&rules, method, path, request.headers(), since, record)?;
+            self.limit_concurrency(&rules, stated, record)?;
+        }
+
+        let principal = principal::take(request.headers_mut(), &self.peer)?;
         let extensions = request.extensions_mut();
         extensions.insert(self.peer.clone());
         if let Some(deadline) = deadline {
@@ -134,7 +154,81 @@ impl Admitted {
         if let Some(principal) = principal {
             extensions.insert(principal);
         }
-        Ok((request, deadline))
+        Ok((request, Inherited { deadline, criticality: stated }))
+    }
+
+    fn authorize(
+        &self,
+        rules: &Rules,
+        asked: &Asked<'_>,
+        record: &Record,
+    ) -> Result<(), rpc::Error> {
+        let now = record.started.saturating_duration_since(self.shared.started);
+        let authorizations = &rules.policy.authorizations;
+        let decision = authorize::decide(&self.shared.access, authorizations, asked);
+        for rule in decision.would_change {
+            if decision.denied.is_none() {
+                record.count(Event::DeniedDryRun);
+            }
+            self.shared.reports.would_change(rule, asked, now);
+        }
+        let Some(why) = decision.denied else { return Ok(()) };
+        record.count(Event::Denied);
+        self.shared.reports.denied(why, asked, now);
+        Err(why.error(asked))
+    }
+
+    fn limit_rate(
+        &self,
+        rules: &Rules,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        now: Duration,
+        record: &Record,
+    ) -> Result<(), rpc::Error> {
+        if rules.limits.is_empty() {
+            return Ok(());
+        }
+        let caller = self.peer.service.as_str();
+        let call = Counted { caller, caller_index: self.caller_index, method, path, headers };
+        let limits = rules.limits.iter().map(|limit| &**limit);
+        rate_limits::take(limits, &call, now).map_err(|(limit, wait)| {
+            record.count(Event::RateLimited);
+            rate_limits::error(limit, caller, wait)
+        })
+    }
+
+    fn limit_concurrency(
+        &self,
+        rules: &Rules,
+        criticality: Option<Criticality>,
+        record: &mut Record,
+    ) -> Result<(), rpc::Error> {
+        let criticality = criticality.unwrap_or(Criticality::Normal);
+        let policy = &rules.policy.concurrency;
+        let permit = self.shared.limiter.admit(record.method, criticality, policy);
+        let permit = permit.map_err(|shed| {
+            record.count(Event::Shed);
+            let message = format!(
+                "`{}` works on {} calls and takes {} of this criticality",
+                self.shared.service, shed.in_flight, shed.limit
+            );
+            rpc::Error::overloaded(message, SHED_RETRY_AFTER)
+        })?;
+        record.permit = Some(permit);
+        Ok(())
+    }
+
+    /// What the policy says of the call, else what its caller says; none if neither says anything.
+    fn criticality(&self, rules: &Rules, path: &str, headers: &HeaderMap) -> Option<Criticality> {
+        let policy = &rules.policy;
+        let by_policy = match policy.routes.is_empty() {
+            true => None,
+            false => policy.route(path, headers, self.peer.service.as_str()).criticality,
+        };
+        let trusted = self.peer.role != Role::Anonymous;
+        by_policy.or_else(|| Criticality::of_headers(headers).filter(|_| trusted))
     }
 }
 
@@ -144,54 +238,37 @@ fn deadline(
     method: &Method,
     now: Instant,
 ) -> Result<Option<Deadline>, rpc::Error> {
-    if let Some(value) = headers.get(Deadline::HEADER) {
+    let mut stated = headers.get_all(Deadline::HEADER).iter();
+    if let Some(value) = stated.next() {
+        if stated.next().is_some() {
+            return Err(rpc::Error::invalid(Deadline::HEADER, "must be there once"));
+        }
         return Deadline::parse(value.to_str().unwrap_or_default(), now).map(Some);
     }
     let unary = method.requests == Messages::One && method.responses == Messages::One;
     Ok(unary.then_some(Deadline(now + DEADLINE_DEFAULT)))
 }
 
-/// Takes the principal out of the metadata: a handler finds it in the extensions, proved, or nowhere.
-fn principal(
-    headers: &mut HeaderMap,
-    peer: &PeerIdentity,
-) -> Result<Option<Principal>, rpc::Error> {
-    if !headers.contains_key(Principal::METADATA_KEY) {
-        return Ok(None);
+/// The answer to a call that is not let in. One that says when to try again says it in the way that gRPC's retries read, too.
+fn refusal(error: rpc::Error, record: Record) -> http::Response<ServerBody> {
+    let pushback = error.retry_after;
+    let status = Status::from(error);
+    record.refused(&status);
+    let mut response = status.into_http();
+    if let Some(wait) = pushback {
+        let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        response.headers_mut().insert(PUSHBACK, millis.into());
     }
-    // A viewer looks at the mesh, not at what is the tenants'.
-    if !MAY_ASSERT_PRINCIPAL.contains(&peer.service.as_str()) || peer.role == Role::Viewer {
-        let mut error = rpc::Error::peer_not_allowed(peer.service.as_str());
-        error.message = format!("`{peer}` may not say who a call is made for");
-        return Err(error);
-    }
-    let mut metadata = MetadataMap::from_headers(std::mem::take(headers));
-    let principal = one_principal(&metadata);
-    metadata.remove_bin(Principal::METADATA_KEY);
-    *headers = metadata.into_headers();
-    principal.map(Some)
-}
-
-fn one_principal(metadata: &MetadataMap) -> Result<Principal, rpc::Error> {
-    let wrong =
-        |what: &str| rpc::Error::malformed(format!("`{}`: {what}", Principal::METADATA_KEY));
-    let mut values = metadata.get_all_bin(Principal::METADATA_KEY).into_iter();
-    let value = values.next().ok_or_else(|| wrong("is empty"))?;
-    if values.next().is_some() {
-        return Err(wrong("must be there once"));
-    }
-    let bytes = value.to_bytes().map_err(|_| wrong("is not base64"))?;
-    Principal::decode(&bytes)
+    response
 }
 
 async fn handle(
     mut routes: Routes,
     request: http::Request<Body>,
-    deadline: Option<Deadline>,
+    inherited: Inherited,
     record: Record,
 ) -> Result<http::Response<ServerBody>, Infallible> {
-    let criticality = Criticality::of_headers(request.headers());
-    let inherited = Inherited { deadline, criticality };
+    let deadline = inherited.deadline;
     let handling = inherited.scope(routes.call(request));
     let handled = match deadline {
         None => Ok(handling.await),
@@ -209,28 +286,4 @@ async fn handle(
     };
     let body = ServerBody::new(body, &head.headers, deadline, record);
     Ok(http::Response::from_parts(head, body))
-}
-
-/// What is counted of a call.
-pub(super) struct Record {
-    metrics: Arc<PairMetrics>,
-    method: &'static Method,
-    started: Instant,
-    /// If someone watches.
-    pub(super) tap: Option<Arc<TappedCall>>,
-}
-
-impl Record {
-    /// It ended with this code, and this in words.
-    pub(super) fn finish(self, code: tonic::Code, message: &str) {
-        self.metrics.observe(self.method, code, self.started.elapsed());
-        if let Some(tap) = self.tap {
-            tap.end(code, message);
-        }
-    }
-
-    /// It was not done.
-    fn refused(self, status: &Status) {
-        self.finish(status.code(), status.message());
-    }
 }

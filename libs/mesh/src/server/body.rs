@@ -1,6 +1,6 @@
 //! The body of a response on its way out: ended when its deadline passes, counted when it ends.
 
-use super::admit::Record;
+use super::record::Record;
 use super::tap::Direction;
 use bytes::Bytes;
 use http::HeaderMap;

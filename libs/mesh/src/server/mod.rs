@@ -2,10 +2,17 @@
 
 mod access;
 mod admit;
+mod authorize;
 mod body;
+mod concurrency;
 mod connection;
 mod gcra;
+mod gradient;
 mod preface;
+mod principal;
+mod rate_limits;
+mod record;
+mod rules;
 pub mod tap;
 
 pub use access::Access;
@@ -18,10 +25,18 @@ use crate::metrics::CallStats;
 use crate::metrics::PairMetrics;
 use crate::policy::PolicyCell;
 use admit::Admission;
+use arc_swap::ArcSwap;
+use authorize::Reports;
+use concurrency::Limiter;
 use http::HeaderValue;
 use prometheus_client::registry::Registry as MetricsRegistry;
+use rules::Rules;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
+use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -59,13 +74,44 @@ struct Shared {
     instance: HeaderValue,
     access: Access,
     service: String,
-    taps: Taps,
-    metrics: CallMetrics,
+    /// When the server was made: what it counts by time counts from here.
+    started: Instant,
     /// The policy of the service itself.
     policy: PolicyCell,
+    /// What was made of it.
+    rules: ArcSwap<Rules>,
+    limiter: Limiter,
+    reports: Reports,
+    /// Callers by their place among those that have rate limits of their own.
+    callers: Mutex<BTreeMap<ServiceName, usize>>,
+    taps: Taps,
+    metrics: CallMetrics,
 }
 
 impl Shared {
+    /// What the policy says now. A call asks once, so that it never sees two.
+    fn rules(&self) -> arc_swap::Guard<Arc<Rules>> {
+        let (policy, rules) = (self.policy.load(), self.rules.load());
+        if Arc::ptr_eq(&policy, &rules.policy) {
+            return rules;
+        }
+        // The first calls after a change may each do this; they come to the same.
+        self.rules.rcu(|before| match Arc::ptr_eq(&policy, &before.policy) {
+            true => Arc::clone(before),
+            false => Arc::new(Rules::of(Arc::clone(&policy), Some(before))),
+        });
+        self.rules.load()
+    }
+
+    fn caller_index(&self, caller: &ServiceName) -> usize {
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = callers.len();
+        if next + 1 >= rate_limits::CALLERS_MAX && !callers.contains_key(caller) {
+            return rate_limits::CALLERS_MAX - 1;
+        }
+        *callers.entry(caller.clone()).or_insert(next)
+    }
+
     fn metrics_of(&self, peer: &ServiceName) -> Arc<PairMetrics> {
         self.metrics.between(peer.as_str(), &self.service)
     }
@@ -90,13 +136,19 @@ impl Server {
     /// If the instance's id can't be sent in a header.
     pub fn new(options: ServerOptions, metrics: &mut MetricsRegistry) -> anyhow::Result<Self> {
         let ServerOptions { instance, identity, access } = options;
+        let policy = PolicyCell::default_of(identity.service());
         let shared = Shared {
+            started: Instant::now(),
+            rules: ArcSwap::from_pointee(Rules::of(Arc::clone(&policy.load()), None)),
+            policy,
+            limiter: Limiter::new(),
+            reports: Reports::new(metrics),
+            callers: Mutex::default(),
             taps: Taps::new(&instance),
             instance: HeaderValue::try_from(instance)?,
             access,
             service: identity.service().to_owned(),
             metrics: CallMetrics::inbound(metrics),
-            policy: PolicyCell::default_of(identity.service()),
         };
         Ok(Self { identity, shared: Arc::new(shared) })
     }

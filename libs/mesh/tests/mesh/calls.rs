@@ -125,17 +125,39 @@ async fn a_stream_that_is_dropped_gives_its_place_back() {
 #[tokio::test]
 async fn more_calls_than_a_connection_has_streams_use_more_connections() {
     let world = World::new();
-    let backend =
-        Backend::start(&world, "links-1", Behaviour::AnswerAfter(Duration::from_secs(1))).await;
+    let _backend = Backend::start(&world, "links-1", Behaviour::Answer).await;
+    let mesh = world.mesh("edge");
+    let streams = (0..1_500).map(|_| async {
+        let messages = tokio_stream::once(get("x")).chain(tokio_stream::pending());
+        let mut answers = chat(&mesh, messages).await?;
+        let first = answers.message().await?;
+        // Held until all have been answered.
+        Ok::<_, tonic::Status>((answers, first))
+    });
+    let open = join_all(streams).await;
+    for answer in &open {
+        assert!(answer.as_ref().unwrap().1.is_some());
+    }
+    assert_eq!(mesh.view().endpoints[0].pending, 1_500);
+}
+
+#[tokio::test]
+async fn an_instance_that_has_too_much_to_do_refuses_what_is_too_much_at_once() {
+    let world = World::new();
+    let behaviour = Behaviour::AnswerAfter(Duration::from_secs(1));
+    let backend = Backend::start(&world, "links-1", behaviour).await;
     let client = LinksServiceClient::new(world.mesh("edge"));
-    let calls = (0..2_500).map(|_| {
+    let calls = (0..1_500).map(|_| {
         let mut client = client.clone();
         async move { client.get_link(get("x")).await.map(|_| ()) }
     });
-    for answer in join_all(calls).await {
-        answer.unwrap();
-    }
-    assert_eq!(backend.calls(), 2_500, "and none is sent twice");
+    let answers = join_all(calls).await;
+    let refused: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+    // Nine tenths of 1,024 are for what is of normal criticality.
+    assert_eq!((backend.calls(), refused.len()), (922, 1_500 - 922));
+    let refused = refused[0];
+    assert_eq!((refused.code(), reason(refused).as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+    assert!(refused.metadata().contains_key("grpc-retry-pushback-ms"));
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ async fn whole_call(tap: &mut TapStream) -> Vec<Tapped> {
 }
 
 fn get(name: &str) -> Request<GetLinkRequest> {
-    Request::new(GetLinkRequest { name: name.to_owned(), ..GetLinkRequest::default() })
+    Request::new(GetLinkRequest { name: name.to_owned() })
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use super::event::Content;
 use super::event::Direction;
 use super::event::TappedMessage;
 use super::render;
+use crate::descriptors::DESCRIPTORS;
 use crate::methods::Method;
 use bytes::Bytes;
 use flate2::read::GzDecoder;
@@ -56,7 +57,7 @@ fn content(message: &Undecoded) -> Result<serde_json::Value, String> {
 
 fn descriptor(method: &Method, direction: Direction) -> Option<MessageDescriptor> {
     let (service, name) = method.name.split_once('/')?;
-    let service = proto::DESCRIPTORS.get_service_by_name(service)?;
+    let service = DESCRIPTORS.get_service_by_name(service)?;
     let method = service.methods().find(|method| method.name() == name)?;
     Some(match direction {
         Direction::Request => method.input(),
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_message_is_read_plain_or_compressed() {
-        let request = GetLinkRequest { name: "links/a".to_owned(), ..GetLinkRequest::default() };
+        let request = GetLinkRequest { name: "links/a".to_owned() };
         let plain = request.encode_to_vec();
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(&plain).unwrap();

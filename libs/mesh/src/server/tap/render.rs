@@ -1,6 +1,7 @@
 //! A message as JSON that an operator may read. What is not known to be harmless is not shown: fields marked `debug_redact`,
 //! bytes (of which the length is), and messages of unknown types.
 
+use crate::descriptors::DESCRIPTORS;
 use prost_reflect::DynamicMessage;
 use prost_reflect::FieldDescriptor;
 use prost_reflect::Kind;
@@ -64,7 +65,7 @@ impl Renderer {
         let url = text("type_url").unwrap_or_default();
         let name = url.rsplit('/').next().unwrap_or_default();
         let value = any.get_field_by_name("value").and_then(|value| value.as_bytes().cloned());
-        let inner = proto::DESCRIPTORS
+        let inner = DESCRIPTORS
             .get_message_by_name(name)
             .and_then(|known| DynamicMessage::decode(known, value.unwrap_or_default()).ok());
         let inner = inner.map_or_else(|| json!(REDACTED), |inner| self.message(&inner));

@@ -1,0 +1,24 @@
+//! What the service's policy says of the calls that it answers, with what is counted for that. Replaced as a whole when the policy
+//! changes; a limit that did not change goes on counting where it was.
+
+use super::rate_limits::Limit;
+use crate::policy::Policy;
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) policy: Arc<Policy>,
+    pub(super) limits: Vec<Arc<Limit>>,
+}
+
+impl Rules {
+    /// The rules of `policy`, which replaces that of `before`.
+    pub(super) fn of(policy: Arc<Policy>, before: Option<&Self>) -> Self {
+        let known = before.map_or(&[][..], |before| &before.limits);
+        let limits = policy.rate_limits.iter().map(|rule| {
+            let same = known.iter().find(|limit| limit.rule == *rule);
+            same.cloned().unwrap_or_else(|| Arc::new(Limit::new(rule.clone())))
+        });
+        Self { limits: limits.collect(), policy }
+    }
+}
