@@ -3,9 +3,13 @@
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mesh::identity::Credential;
+use mesh::identity::Issuer;
+use mesh::identity::Root;
 use serde::Deserialize;
 
 use crate::duration;
@@ -16,6 +20,9 @@ use crate::settings::Settings;
 const UNREADY_NOTICE_MAX: Duration = Duration::from_secs(120);
 /// The longest `drain_max`: an hour, the longest a stream may last.
 const DRAIN_MAX: Duration = Duration::from_hours(1);
+/// The shortest and the longest `certificate_life`: long enough to be renewed, short enough to need no revocation.
+const CERTIFICATE_LIFE_MIN: Duration = Duration::from_secs(10);
+const CERTIFICATE_LIFE_MAX: Duration = Duration::from_hours(72);
 /// What a bus may be.
 const BUS_SCHEMES: [&str; 3] = ["kafka://", "kafka+ssl://", "file:"];
 /// The longest instance id: it becomes part of file names and of etcd keys.
@@ -41,6 +48,7 @@ impl HostConfig {
             bus: settings.section("bus")?,
         };
         config.host.check()?;
+        config.mesh.check()?;
         config.bus.check()?;
         Ok(config)
     }
@@ -178,11 +186,86 @@ pub struct MeshConfig {
     pub registry: String,
     /// The folder of the local certificate authority, the same for all processes. Default: `authority` in the data folder.
     pub authority: Option<PathBuf>,
+    /// Where certificates come from: `file:FOLDER`, an authority whose key this process may read; `control:`, found in the
+    /// registry; or `control:host:port,host:port`. Default: `file:` with the authority's folder.
+    pub issuer: Option<String>,
+    /// How a process without a certificate joins at control: the file that holds a join token. Needed at the first start alone.
+    pub join_token: Option<PathBuf>,
+    /// The same in Kubernetes: the file that holds the projected token of the service account.
+    pub join_kubernetes: Option<PathBuf>,
+    /// The roots that control must lead to when a process joins: a PEM file, or `sha256:<hex>,<hex>`. A join token names them
+    /// itself.
+    pub join_root: Option<String>,
+    /// How long a certificate of `file:` is valid, 10 s to 72 h; it is renewed at 70 % of that.
+    #[serde(with = "duration")]
+    pub certificate_life: Duration,
 }
 
 impl Default for MeshConfig {
     fn default() -> MeshConfig {
-        MeshConfig { registry: "memory:".to_owned(), authority: None }
+        MeshConfig {
+            registry: "memory:".to_owned(),
+            authority: None,
+            issuer: None,
+            join_token: None,
+            join_kubernetes: None,
+            join_root: None,
+            certificate_life: mesh::identity::LEAF_LIFE_DEFAULT,
+        }
+    }
+}
+
+impl MeshConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        self.issuer(Path::new("")).map(drop)
+    }
+
+    /// Where the identities of a process come from whose data are in `data`.
+    ///
+    /// # Errors
+    /// The key that is refused, and what it takes.
+    pub fn issuer(&self, data: &Path) -> Result<Issuer, ConfigError> {
+        let refused = |key, error: &anyhow::Error| ConfigError::new(key, format!("{error:#}"));
+        let life = self.certificate_life;
+        if life < CERTIFICATE_LIFE_MIN || life > CERTIFICATE_LIFE_MAX {
+            let why = format!(
+                "is {} s, expected {} s to {} h",
+                life.as_secs(),
+                CERTIFICATE_LIFE_MIN.as_secs(),
+                CERTIFICATE_LIFE_MAX.as_secs() / 3600
+            );
+            return Err(ConfigError::new("mesh.certificate_life", why));
+        }
+        let mut issuer = match &self.issuer {
+            None => Issuer::file(&self.authority_folder(data)),
+            Some(uri) => Issuer::parse(uri).map_err(|error| refused("mesh.issuer", &error))?,
+        };
+        match &mut issuer {
+            Issuer::File { life: of_file, .. } => *of_file = life,
+            Issuer::Control { credential, root, .. } => {
+                *credential = match (&self.join_token, &self.join_kubernetes) {
+                    (None, None) => None,
+                    (Some(token), None) => Some(Credential::Token(token.clone())),
+                    (None, Some(token)) => Some(Credential::Kubernetes(token.clone())),
+                    (Some(_), Some(_)) => {
+                        let why = "is given beside mesh.join_token: a process joins by one of them";
+                        return Err(ConfigError::new("mesh.join_kubernetes", why));
+                    }
+                };
+                let parsed = self.join_root.as_deref().map(Root::parse).transpose();
+                *root = parsed.map_err(|error| refused("mesh.join_root", &error))?;
+                if root.is_none() && matches!(credential, Some(Credential::Kubernetes(_))) {
+                    let why = "is missing: a service account's token does not say which root is to be trusted";
+                    return Err(ConfigError::new("mesh.join_root", why));
+                }
+            }
+        }
+        Ok(issuer)
+    }
+
+    /// The folder of the local authority of a process whose data are in `data`.
+    pub fn authority_folder(&self, data: &Path) -> PathBuf {
+        self.authority.clone().unwrap_or_else(|| data.join("authority"))
     }
 }
 

@@ -4,6 +4,7 @@
 //! services: withdraw → watchers notice → NOT_SERVING → GOAWAY → what is in flight → tasks in order. A registry that
 //! can't be reached delays neither.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::join_all;
+use mesh::identity::Issuer;
 use prometheus_client::metrics::info::Info;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -44,6 +46,8 @@ const WITHDRAW_NOTICE: Duration = Duration::from_millis(250);
 const ADMIN_STOP_WITHIN: Duration = Duration::from_secs(1);
 /// Where the policies of the registry `memory:` are, in the data folder.
 const POLICIES_FILE: &str = "policies.json";
+/// Where a service's folder keeps the key and the certificate that control has issued.
+const KEPT_IDENTITY: &str = "identity.json";
 /// The kernel's name for this machine: the default instance id.
 const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
 
@@ -73,6 +77,8 @@ pub struct Host {
     additions: Vec<Addition>,
     ready: Option<oneshot::Sender<Addresses>>,
     registry: Option<Arc<dyn mesh::Registry>>,
+    /// By service, where it differs from what the configuration says.
+    issuers: BTreeMap<&'static str, Issuer>,
 }
 
 impl fmt::Debug for Host {
@@ -86,7 +92,14 @@ impl Host {
     /// A host without services. `version` is the program's.
     pub fn new(config: HostConfig, version: &str) -> Host {
         let version = version.to_owned();
-        Host { config, version, additions: Vec::new(), ready: None, registry: None }
+        Host {
+            config,
+            version,
+            additions: Vec::new(),
+            ready: None,
+            registry: None,
+            issuers: BTreeMap::new(),
+        }
     }
 
     /// Adds a service, whose mesh listener is `listen` (port 0: the system chooses).
@@ -121,6 +134,12 @@ impl Host {
     /// Tells `ready` where everything is, once every service is ready.
     pub fn tell_when_ready(self, ready: oneshot::Sender<Addresses>) -> Host {
         Host { ready: Some(ready), ..self }
+    }
+
+    /// Gets this service's identity from `issuer`, whatever the configuration says: for the one that issues the others'.
+    pub fn issued_by(mut self, service: &'static str, issuer: Issuer) -> Host {
+        self.issuers.insert(service, issuer);
+        self
     }
 
     /// Uses this registry instead of opening the one that the configuration names.
@@ -184,8 +203,7 @@ impl Host {
             None => mesh::registry::open_kept(&config.mesh.registry, &data.join(POLICIES_FILE))
                 .map_err(|error| ConfigError::new("mesh.registry", format!("{error:#}")))?,
         };
-        let authority = config.mesh.authority.clone().unwrap_or_else(|| data.join("authority"));
-        let authority = mesh::LocalAuthority::open_or_create(&authority)?;
+        let configured_issuer = config.mesh.issuer(data)?;
         let uri = config.bus.uri.clone();
         let uri = uri.unwrap_or_else(|| format!("file:{}", data.join("bus").display()));
         let bus = bus::Bus::open(&uri, &mut process.lock()).context("opening the bus (bus.uri)")?;
@@ -200,7 +218,13 @@ impl Host {
             let instance = if several { format!("{name}-{instance}") } else { instance.clone() };
             let metrics = MetricsRegistry::new(name);
             let folder = service_folder(data, name)?;
-            let identity = authority.issue(name)?;
+            let issuer = self.issuers.remove(name).unwrap_or_else(|| configured_issuer.clone());
+            let kept = folder.join(KEPT_IDENTITY);
+            let issuing = issuer.of_service(name, Arc::clone(&registry), kept)?;
+            let identity = issuing
+                .first()
+                .await
+                .with_context(|| format!("getting {name}'s certificate (mesh.issuer)"))?;
             let options = mesh::MeshOptions {
                 registry: Arc::clone(&registry),
                 identity: identity.clone(),
@@ -232,6 +256,7 @@ impl Host {
                 listen: addition.listen,
                 context,
                 identity,
+                issuing,
                 assembly,
             });
         }

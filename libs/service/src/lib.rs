@@ -10,6 +10,7 @@ mod calls;
 mod config;
 pub mod duration;
 mod host;
+mod identity_service;
 mod mesh_service;
 mod metrics;
 mod readiness;

@@ -13,6 +13,7 @@ use crate::announcer::Announcer;
 use crate::announcer::Rotation;
 use crate::assembly::Assembly;
 use crate::assembly::Context;
+use crate::assembly::Task;
 use crate::host::Role;
 use crate::mesh_service::MeshNode;
 use crate::mesh_service::Node;
@@ -33,6 +34,7 @@ pub(crate) struct Assembled {
     pub(crate) listen: SocketAddr,
     pub(crate) context: Context,
     pub(crate) identity: mesh::Identity,
+    pub(crate) issuing: mesh::identity::Issuing,
     pub(crate) assembly: Assembly,
 }
 
@@ -58,7 +60,7 @@ impl Served {
         registry: Arc<dyn mesh::Registry>,
         failures: Failures,
     ) -> anyhow::Result<Served> {
-        let Assembled { name, role, context, identity, assembly, .. } = service;
+        let Assembled { name, role, context, identity, issuing, assembly, .. } = service;
         let Assembly { routes, grpc_services, access, tasks, ready } = assembly;
         let mesh = context.mesh.clone();
         let instance = context.instance.clone();
@@ -66,6 +68,8 @@ impl Served {
         let server = mesh::Server::new(options, &mut context.metrics.lock())?;
         let server = server.with_policy(mesh.policy());
         let stop = CancellationToken::new();
+        let (owned, channel) = (identity.clone(), mesh.clone());
+        let renewal = Task::new("certificate", move |stop| issuing.renew(owned, channel, stop));
         let (rotation, requests) = Rotation::new();
         let node = MeshNode(Arc::new(Node {
             instance: context.instance.clone(),
@@ -94,8 +98,9 @@ impl Served {
             },
             failures.clone(),
         );
-        let tasks =
-            tasks.into_iter().map(|task| Running::start(name, task, failures.clone())).collect();
+        // The last to stop: whatever else runs makes calls.
+        let tasks = tasks.into_iter().chain([renewal]);
+        let tasks = tasks.map(|task| Running::start(name, task, failures.clone())).collect();
 
         let own = grpc_services.iter().copied();
         let registration = mesh::Registration {

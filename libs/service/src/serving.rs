@@ -1,6 +1,8 @@
 //! What every service's listener serves besides its own gRPC services: health, reflection (v1 and v1alpha), `MeshService`.
 
 use anyhow::Context as _;
+use proto::mesh::v1::identity_service_server;
+use proto::mesh::v1::identity_service_server::IdentityServiceServer;
 use proto::mesh::v1::mesh_service_server;
 use proto::mesh::v1::mesh_service_server::MeshServiceServer;
 use tonic::service::Routes;
@@ -11,6 +13,7 @@ use tonic_health::server::HealthReporter;
 use tonic_health::server::HealthService;
 
 use crate::calls::CallsLayer;
+use crate::identity_service::IdentityView;
 use crate::mesh_service::MeshNode;
 use crate::metrics::HttpMetrics;
 use crate::metrics::MetricsRegistry;
@@ -34,12 +37,14 @@ pub(crate) fn serving(
     metrics: &MetricsRegistry,
 ) -> anyhow::Result<Serving> {
     let health = Health::new(grpc_services);
+    let identity = node.0.identity.clone();
     let reflection = || {
         let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .with_service_name(health_server::SERVICE_NAME)
-            .with_service_name(SHARED_GRPC_SERVICE);
+            .with_service_name(SHARED_GRPC_SERVICE)
+            .with_service_name(identity_service_server::SERVICE_NAME);
         grpc_services.iter().fold(builder, |builder, name| builder.with_service_name(*name))
     };
     let v1 = reflection().build_v1().context("the descriptors are inconsistent")?;
@@ -52,6 +57,7 @@ pub(crate) fn serving(
         .add_service(v1)
         .add_service(v1alpha)
         .add_service(MeshServiceServer::new(node))
+        .add_service(IdentityServiceServer::new(IdentityView { identity }))
         .into_axum_router()
         .layer(watched);
     Ok(Serving { routes: Routes::from(router).prepare(), health })

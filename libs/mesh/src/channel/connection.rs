@@ -171,20 +171,28 @@ async fn handshake(
     waiting: &Arc<Waiting>,
 ) -> anyhow::Result<(Connection, Driver)> {
     match identity.client() {
-        None => start(tcp, waiting).await,
+        None => start(tcp, std::future::pending(), waiting).await,
         Some(client) => {
             let name = ServerName::try_from(service.dns_name())?;
-            let tls = TlsConnector::from(client).connect(name, tcp).await?;
-            let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
-            let certificate = certificates.first().context("it has no certificate")?;
+            let tls = TlsConnector::from(client).connect(name.clone(), tcp).await?;
+            let shown = tls.get_ref().1.peer_certificates().unwrap_or_default();
+            let chain: Vec<_> = shown.iter().map(|der| der.clone().into_owned()).collect();
+            let certificate = chain.first().context("it has no certificate")?;
             let found = PeerIdentity::of_certificate(certificate)?;
             ensure!(found.service == *service, "its certificate names `{found}`");
-            start(tls, waiting).await
+            let identity = identity.clone();
+            let outlived = async move { identity.callee_outlived(chain, name).await };
+            start(tls, outlived, waiting).await
         }
     }
 }
 
-async fn start<T>(io: T, waiting: &Arc<Waiting>) -> anyhow::Result<(Connection, Driver)>
+/// Nothing new is sent after `outlived`: what the peer has proved holds no longer.
+async fn start<T>(
+    io: T,
+    outlived: impl Future<Output = ()> + Send + 'static,
+    waiting: &Arc<Waiting>,
+) -> anyhow::Result<(Connection, Driver)>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -229,10 +237,18 @@ where
                 }
             }
             () = keep_alive(&mut pings) => tracing::debug!("a connection is silent; closing it"),
+            () = retire_after(outlived, &driven) => {}
         }
         driven.retired.store(true, Ordering::Relaxed);
     };
     Ok((Connection { send, state, waiting: Arc::clone(waiting) }, Box::pin(driver)))
+}
+
+/// Retires the connection after `outlived`; what is in flight goes on.
+async fn retire_after(outlived: impl Future<Output = ()>, state: &State) {
+    outlived.await;
+    state.retired.store(true, Ordering::Relaxed);
+    std::future::pending().await
 }
 
 /// Returns when the peer has stopped to answer.

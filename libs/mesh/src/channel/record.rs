@@ -1,7 +1,6 @@
 //! What is counted of a call: once, whatever attempts it took and however it ended.
 
 use crate::methods::Method;
-use crate::metrics::Event;
 use crate::metrics::PairMetrics;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,11 +15,6 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Counts something that happened to the call on its way.
-    pub(super) fn count(&self, event: Event) {
-        self.metrics.count(self.method, event);
-    }
-
     pub(super) fn finish(mut self, code: Code) {
         self.observe(code);
     }

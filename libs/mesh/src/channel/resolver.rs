@@ -209,13 +209,12 @@ impl Resolver {
 
         let mut routes = Routes::default();
         for (grpc_service, endpoints) in by_service {
-            let policy = self.policy(&endpoints);
-            let budget = self.budgets.entry(policy.service.clone());
+            let budget = self.budgets.entry(grpc_service.clone());
             let budget = Arc::clone(budget.or_insert_with(|| Arc::new(Budget::new(now))));
+            let policy = self.policy(&endpoints);
             let route = Route {
                 subsets: policy.subsets.iter().map(|_| balancer(&endpoints)).collect(),
                 all: balancer(&endpoints),
-                metrics: self.metrics.between(self.identity.service(), &policy.service),
                 policy,
                 budget,
             };

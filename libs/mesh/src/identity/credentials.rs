@@ -1,11 +1,16 @@
 //! What an identity consists of: a key, the certificates that lead from it to a root, and the roots that are trusted.
 
+use super::Fingerprint;
 use super::PeerIdentity;
+use super::pem;
 use anyhow::Context as _;
 use anyhow::ensure;
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde::Deserialize;
+use serde::Serialize;
 use std::fmt;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::prelude::X509Certificate;
@@ -80,6 +85,67 @@ impl Credentials {
     #[must_use]
     pub fn validity(&self) -> Validity {
         self.validity
+    }
+
+    /// The root that the chain leads to; none if it is not among the trusted ones.
+    #[must_use]
+    pub fn root(&self) -> Option<Fingerprint> {
+        let (_, last) = X509Certificate::from_der(self.chain.last()?).ok()?;
+        let root = self.roots.iter().find(|root| {
+            let Ok((_, root)) = X509Certificate::from_der(root) else { return false };
+            last.verify_signature(Some(root.public_key())).is_ok()
+        })?;
+        Some(Fingerprint::of(root))
+    }
+
+    /// The key and the chain, to be shown to peers; PEM.
+    #[must_use]
+    pub fn pem(&self) -> CredentialsPem {
+        let text = |certificates: &[CertificateDer<'static>]| {
+            certificates.iter().map(|der| pem::encode("CERTIFICATE", der)).collect()
+        };
+        CredentialsPem {
+            key: pem::encode("PRIVATE KEY", self.key.secret_pkcs8_der()),
+            chain: text(&self.chain),
+            roots: text(&self.roots),
+        }
+    }
+
+    /// Reads what [`pem`](Self::pem) has written, or another tool has.
+    ///
+    /// # Errors
+    /// If a part is malformed, and as [`new`](Self::new).
+    pub fn from_pem(pem: &CredentialsPem) -> anyhow::Result<Self> {
+        let key = PrivatePkcs8KeyDer::from_pem_slice(pem.key.as_bytes())
+            .context("the key must be PKCS#8, PEM")?;
+        let certificates = |text: &str| {
+            CertificateDer::pem_slice_iter(text.as_bytes())
+                .map(|certificate| certificate.context("certificates must be PEM"))
+                .collect::<anyhow::Result<Vec<_>>>()
+        };
+        Self::new(key, certificates(&pem.chain)?, certificates(&pem.roots)?)
+    }
+
+    pub(super) fn with_roots(&self, roots: Vec<CertificateDer<'static>>) -> anyhow::Result<Self> {
+        Self::new(self.key.clone_key(), self.chain.clone(), roots)
+    }
+}
+
+/// Credentials as PEM.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialsPem {
+    /// The private key, PKCS#8.
+    pub key: String,
+    /// The leaf, then intermediates.
+    pub chain: String,
+    /// The trusted roots.
+    pub roots: String,
+}
+
+impl fmt::Debug for CredentialsPem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("CredentialsPem").finish_non_exhaustive()
     }
 }
 

@@ -49,4 +49,9 @@ impl IdentityMetrics {
     pub(super) fn rotated(&self) {
         self.rotations.inc();
     }
+
+    /// There should be others by now.
+    pub(super) fn failed(&self) {
+        self.failures.inc();
+    }
 }

@@ -28,10 +28,11 @@ const OPEN_TO_ANY: [&str; 3] = [
     "grpc.reflection.v1alpha.ServerReflection",
 ];
 /// What an operator may call in every process.
-const OPEN_TO_OPERATOR: &str = "linkmesh.mesh.v1.MeshService";
+const OPEN_TO_OPERATOR: [&str; 2] =
+    ["linkmesh.mesh.v1.MeshService", "linkmesh.mesh.v1.IdentityService"];
 
 impl Access {
-    /// Nobody may call anything, but for health, reflection (any peer) and `MeshService` (operators).
+    /// Nobody may call anything, but for health, reflection (any peer), `MeshService` and `IdentityService` (operators).
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -59,6 +60,12 @@ impl Access {
         self
     }
 
+    /// Whether anything may be called by peers without a certificate ([`ANONYMOUS`]).
+    pub(super) fn admits_anonymous(&self) -> bool {
+        let mut named = self.services.values().chain(self.methods.values());
+        named.any(|peers| peers.contain(&PeerIdentity::anonymous()))
+    }
+
     /// Whether a gRPC service is one that every process serves to every peer: it only tells how a process is.
     pub(super) fn is_open_to_any(grpc_service: &str) -> bool {
         OPEN_TO_ANY.contains(&grpc_service)
@@ -66,7 +73,7 @@ impl Access {
 
     /// Whether a gRPC service tells or says how a process is, and so must be there when nothing else is.
     pub(super) fn is_for_operation(grpc_service: &str) -> bool {
-        grpc_service == OPEN_TO_OPERATOR || Self::is_open_to_any(grpc_service)
+        OPEN_TO_OPERATOR.contains(&grpc_service) || Self::is_open_to_any(grpc_service)
     }
 
     /// Whether `peer` may call a method, given by its path, of `grpc_service`.
@@ -75,7 +82,7 @@ impl Access {
         self.services.get(grpc_service).is_some_and(|peers| peers.contain(peer))
             || self.methods.get(path).is_some_and(|peers| peers.contain(peer))
             || (Self::is_open_to_any(grpc_service) && peer.role != Role::Anonymous)
-            || (grpc_service == OPEN_TO_OPERATOR && peer.service.as_str() == OPERATOR)
+            || (OPEN_TO_OPERATOR.contains(&grpc_service) && peer.service.as_str() == OPERATOR)
     }
 }
 
@@ -142,5 +149,11 @@ mod tests {
             assert!(access.allows(&PeerIdentity::operator(role), mesh, path));
         }
         assert!(!access.allows(&peer("edge"), mesh, path));
+    }
+
+    #[test]
+    fn a_server_lets_anyone_connect_only_if_something_may_be_called_so() {
+        assert!(!Access::new().allow_any_peer("a.A").allow("b.B", &["links"]).admits_anonymous());
+        assert!(Access::new().allow_method("a.A/Join", &["anonymous"]).admits_anonymous());
     }
 }

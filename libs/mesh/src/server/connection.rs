@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
@@ -22,6 +23,8 @@ use tokio_util::task::TaskTracker;
 
 /// How long a peer may take to prove who it is.
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a peer without a certificate may stay: long enough to get one.
+const ANONYMOUS_LIFE_MAX: Duration = Duration::from_secs(15);
 /// How many calls a peer may have in flight on one connection.
 const STREAMS_MAX: u32 = 1_024;
 /// The largest header block that is accepted.
@@ -63,22 +66,46 @@ async fn try_serve(
     life: &Life,
 ) -> anyhow::Result<()> {
     socket.set_nodelay(true)?;
-    match identity.server() {
-        None => serve_http(socket, admission.of_peer(identity.peer().clone()), life).await,
+    let open = admission.shared.access.admits_anonymous();
+    match identity.server(open) {
+        None => {
+            let admitted = admission.of_peer(identity.peer().clone());
+            serve_http(socket, admitted, std::future::pending(), life).await
+        }
         Some(server) => {
             let accepting = TlsAcceptor::from(server).accept(socket);
             let tls = tokio::time::timeout(HANDSHAKE_WAIT_MAX, accepting)
                 .await
                 .context("the peer took too long to prove who it is")??;
-            let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
-            let certificate = certificates.first().context("the peer has no certificate")?;
-            let peer = PeerIdentity::of_certificate(certificate)?;
-            serve_http(tls, admission.of_peer(peer), life).await
+            let shown = tls.get_ref().1.peer_certificates().unwrap_or_default();
+            let chain: Vec<_> = shown.iter().map(|der| der.clone().into_owned()).collect();
+            match chain.first() {
+                Some(certificate) => {
+                    let peer = PeerIdentity::of_certificate(certificate)?;
+                    let outlived = identity.caller_outlived(chain);
+                    serve_http(tls, admission.of_peer(peer), outlived, life).await
+                }
+                // Without `open`, the handshake has refused it.
+                None => {
+                    let shared = Arc::clone(&admission.shared);
+                    let place = shared.anonymous.try_acquire();
+                    let _place = place.context("too many peers without a certificate")?;
+                    let over = tokio::time::sleep(ANONYMOUS_LIFE_MAX);
+                    let admitted = admission.of_peer(PeerIdentity::anonymous());
+                    serve_http(tls, admitted, over, life).await
+                }
+            }
         }
     }
 }
 
-async fn serve_http<T>(io: T, admitted: Admitted, life: &Life) -> anyhow::Result<()>
+/// Serves until the peer leaves, or `over`: then it may finish what is in flight, and has to connect anew.
+async fn serve_http<T>(
+    io: T,
+    admitted: Admitted,
+    over: impl Future<Output = ()>,
+    life: &Life,
+) -> anyhow::Result<()>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -97,6 +124,7 @@ where
     tokio::select! {
         served = connection.as_mut() => return Ok(served?),
         () = life.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = over => connection.as_mut().graceful_shutdown(),
     }
     Ok(connection.await?)
 }

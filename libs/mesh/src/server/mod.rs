@@ -19,6 +19,7 @@ pub use access::Access;
 pub use tap::Taps;
 
 use crate::identity::Identity;
+use crate::identity::Role;
 use crate::identity::ServiceName;
 use crate::metrics::CallMetrics;
 use crate::metrics::CallStats;
@@ -45,6 +46,8 @@ use tokio_util::task::TaskTracker;
 
 /// How many connections a server has at most; those above are closed at once.
 const CONNECTIONS_MAX: usize = 10_000;
+/// How many of them may be of peers without a certificate, where any are let in.
+const ANONYMOUS_MAX: usize = 256;
 /// How long to wait after a failed accept, which mostly means that file descriptors have run out.
 const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(50);
 /// How long what is left after the drain may take to be ended.
@@ -73,6 +76,8 @@ pub struct Server {
 struct Shared {
     instance: HeaderValue,
     access: Access,
+    /// Room for peers without a certificate.
+    anonymous: Semaphore,
     service: String,
     /// When the server was made: what it counts by time counts from here.
     started: Instant,
@@ -133,10 +138,11 @@ impl Server {
     /// A server that has not begun to serve; its metrics go to `metrics`.
     ///
     /// # Errors
-    /// If the instance's id can't be sent in a header.
+    /// If the instance's id can't be sent in a header, or the identity is nobody's.
     pub fn new(options: ServerOptions, metrics: &mut MetricsRegistry) -> anyhow::Result<Self> {
         let ServerOptions { instance, identity, access } = options;
         let policy = PolicyCell::default_of(identity.service());
+        anyhow::ensure!(identity.peer().role != Role::Anonymous, "a server has a certificate");
         let shared = Shared {
             started: Instant::now(),
             rules: ArcSwap::from_pointee(Rules::of(Arc::clone(&policy.load()), None)),
@@ -147,6 +153,7 @@ impl Server {
             taps: Taps::new(&instance),
             instance: HeaderValue::try_from(instance)?,
             access,
+            anonymous: Semaphore::new(ANONYMOUS_MAX),
             service: identity.service().to_owned(),
             metrics: CallMetrics::inbound(metrics),
         };

@@ -4,6 +4,7 @@ use crate::chat::Chat;
 use crate::world::World;
 use crate::world::registration;
 use mesh::Access;
+use mesh::Identity;
 use mesh::Mesh;
 use mesh::PeerIdentity;
 use mesh::Registry;
@@ -197,12 +198,24 @@ impl Backend {
         backend
     }
 
+    /// The same under an identity that the test has in hand.
+    pub(crate) async fn start_as(world: &World, identity: Identity, instance: &str) -> Self {
+        let mut backend = Self::serve(identity, instance, Behaviour::Answer).await;
+        let registration = registration(instance, &backend.address, &[LINKS, CHAT]);
+        backend.lease = Some(world.registry.register(registration));
+        backend
+    }
+
     pub(crate) async fn unregistered(
         world: &World,
         service: &str,
         instance: &str,
         behaviour: Behaviour,
     ) -> Self {
+        Self::serve(world.identity(service), instance, behaviour).await
+    }
+
+    async fn serve(identity: Identity, instance: &str, behaviour: Behaviour) -> Self {
         let fake = Fake {
             instance: instance.to_owned(),
             behaviour: Arc::new(Mutex::new(behaviour)),
@@ -213,7 +226,6 @@ impl Backend {
         };
         let access =
             Access::new().allow(LINKS, &["edge", "operator", "analytics"]).allow(CHAT, &["edge"]);
-        let identity = world.identity(service);
         let options = ServerOptions { instance: instance.to_owned(), identity, access };
         let server = Server::new(options, &mut Metrics::default()).unwrap();
         let taps = server.taps();

@@ -11,6 +11,7 @@ mod drain;
 mod etcd_access;
 mod etcd_faults;
 mod following;
+mod identity;
 mod quorum_faults;
 mod raw;
 mod registries;
