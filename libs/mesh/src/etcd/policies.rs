@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(service(current_key("links").as_bytes()).unwrap(), "links");
         assert_eq!(revision(history_key("links", 12).as_bytes()).unwrap(), 12);
         assert!(history_key("links", 9) < history_key("links", 10));
-        assert!(history_key("links", i64::MAX) < String::from("linkmesh/policy-history/links0"));
+        assert!(history_key("links", i64::MAX).as_str() < "linkmesh/policy-history/links0");
         let long = format!("linkmesh/policies/{}", "a".repeat(64));
         for key in ["linkmesh/policies/", "linkmesh/policies/a/b", "other/links", long.as_str()] {
             assert!(service(key.as_bytes()).is_err(), "{key}");

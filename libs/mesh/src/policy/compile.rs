@@ -7,6 +7,8 @@ mod calls;
 mod fields;
 mod routes;
 
+pub(super) use fields::quoted;
+
 use super::Algorithm;
 use super::Balancing;
 use super::Concurrency;
@@ -19,7 +21,6 @@ use super::Subset;
 use super::VersionMatch;
 use fields::Fields;
 use fields::Violations;
-use fields::quoted;
 use proto::mesh::v1 as message;
 use proto::mesh::v1::ServicePolicy;
 use proto::mesh::v1::balancing::Algorithm as AlgorithmMessage;

@@ -7,13 +7,25 @@ mod cell;
 mod compile;
 mod matching;
 mod metrics;
+mod policies;
 mod record;
 mod set;
+mod yaml;
 
 pub use cell::PolicyCell;
+pub use policies::Authorship;
+pub use policies::Policies;
+pub use policies::StoredPolicy;
 pub use record::PolicyRecord;
 pub use set::PolicySet;
 pub use set::Refusal;
+pub use yaml::Document;
+pub use yaml::Problem;
+pub use yaml::ReadError;
+pub use yaml::read_all_yaml;
+pub use yaml::read_yaml;
+pub use yaml::write_json;
+pub use yaml::write_yaml;
 
 pub(crate) use matching::CallMatch;
 pub(crate) use metrics::PolicyMetrics;

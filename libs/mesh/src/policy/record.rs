@@ -1,6 +1,7 @@
 //! A policy as it is stored: the JSON form of `PolicyRevision`, so that `etcdctl get` shows what is in force.
 
 use super::Policy;
+use crate::registry::POLICY_REVISIONS_MAX;
 use jiff::Timestamp;
 use prost_reflect::DeserializeOptions;
 use prost_reflect::DynamicMessage;
@@ -11,8 +12,11 @@ use proto::mesh::v1::ServicePolicy;
 use rpc::Violation;
 use std::sync::LazyLock;
 
-/// The longest value that is read, in bytes: etcd takes 1.5 MiB by default.
-pub(super) const VALUE_BYTES_MAX: usize = 1 << 20;
+/// The longest value that is stored or read, in bytes: a change has it twice, of which etcd takes 1.5 MiB by default, and a whole
+/// history is one message of gRPC, which takes 4 MiB.
+pub(super) const VALUE_BYTES_MAX: usize = 64 << 10;
+
+const _: () = assert!(VALUE_BYTES_MAX * POLICY_REVISIONS_MAX < 4 << 20);
 /// The largest revision: no process that counts gets there, and the next one still is a number.
 const REVISION_MAX: i64 = 1 << 53;
 

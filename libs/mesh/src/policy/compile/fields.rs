@@ -183,7 +183,7 @@ impl<'a> Fields<'a> {
 }
 
 /// A text as it is shown in a violation: never so long that it hides the rest.
-pub(super) fn quoted(text: &str) -> String {
+pub(in crate::policy) fn quoted(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARACTERS_MAX) {
         Some((end, _)) => format!("{:?} …", &text[..end]),
         None => format!("{text:?}"),
