@@ -27,8 +27,6 @@ pub struct Context {
     pub mesh: mesh::Mesh,
     /// Where the instances of all services are found, and what the mesh as a whole is told.
     pub registry: Arc<dyn mesh::Registry>,
-    /// The policies of the mesh as they are stored: `control` changes them, everyone else obeys them without asking.
-    pub policies: mesh::policy::Policies,
     /// The event bus, shared by the services of a process.
     pub bus: bus::Bus,
     /// Where the service registers its metrics; they are labelled `service=<name>`.

@@ -4,7 +4,10 @@
 //! is made: without control the mesh goes on with what it was told last.
 
 mod config;
+mod policies;
 
+use proto::mesh::v1::policy_service_server;
+use proto::mesh::v1::policy_service_server::PolicyServiceServer;
 use service::Assembly;
 use service::Context;
 
@@ -14,12 +17,15 @@ pub use config::Config;
 pub const NAME: &str = "control";
 
 /// Opens what the service needs. The registry may be away.
-pub async fn assemble(config: Config, _cx: Context) -> anyhow::Result<Assembly> {
+pub async fn assemble(config: Config, cx: Context) -> anyhow::Result<Assembly> {
     config.check()?;
+    let policies = policies::Api { policies: mesh::policy::Policies::of(&*cx.registry) };
+    let routes = tonic::service::Routes::new(PolicyServiceServer::new(policies));
     Ok(Assembly {
-        routes: tonic::service::Routes::default(),
-        grpc_services: Vec::new(),
-        access: mesh::Access::new(),
+        routes,
+        grpc_services: vec![policy_service_server::SERVICE_NAME],
+        access: mesh::Access::new()
+            .allow(policy_service_server::SERVICE_NAME, &[mesh::identity::OPERATOR]),
         tasks: Vec::new(),
         ready: Vec::new(),
     })

@@ -138,7 +138,7 @@ async fn connect(
         .with_keep_alive_while_idle(true);
     let options = location.admit(options).await?;
     // With a password, connecting is a request too.
-    answer(Client::connect([member], Some(options))).await
+    answer(Box::pin(Client::connect([member], Some(options)))).await
 }
 
 /// Awaits an answer of etcd for at most [`REQUEST_WAIT_MAX`].

@@ -55,6 +55,7 @@ impl PolicyRecord {
             author: self.author.clone(),
             note: self.note.clone(),
             problem: String::new(),
+            service: self.service.clone(),
         };
         let mut dynamic = DynamicMessage::new(REVISION.clone());
         dynamic.transcode_from(&message).expect("a message has its own descriptor");
@@ -86,10 +87,11 @@ impl PolicyRecord {
         if !(1..=REVISION_MAX).contains(&message.revision) {
             return Err(format!("its revision must be 1 to {REVISION_MAX}"));
         }
-        if let Some(policy) = &message.policy
-            && policy.service != service
-        {
-            return Err(format!("it is the policy of `{}`", policy.service));
+        let said = message.policy.as_ref().map_or(&message.service, |policy| &policy.service);
+        for said in [said, &message.service] {
+            if said != service {
+                return Err(format!("it is the policy of `{said}`"));
+            }
         }
         let apply_time = match &message.apply_time {
             Some(time) => rpc::time::from_proto("apply_time", time).map_err(|it| it.message)?,
@@ -141,7 +143,7 @@ mod tests {
         let value = record.encode();
         assert_eq!(
             String::from_utf8(value.clone()).unwrap(),
-            r#"{"policy":{"service":"links"},"revision":"3","apply_time":"2026-01-02T03:04:05Z","author":"operator","note":"why"}"#
+            r#"{"policy":{"service":"links"},"revision":"3","apply_time":"2026-01-02T03:04:05Z","author":"operator","note":"why","service":"links"}"#
         );
         assert_eq!(PolicyRecord::decode("links", &value).unwrap(), record);
         let removed = PolicyRecord { policy: None, ..record };
@@ -158,10 +160,11 @@ mod tests {
             ("{} {}", "trailing"),
             (long.as_str(), "more than"),
             ("{}", "revision must be"),
-            (r#"{"revision":"1"}"#, "does not say when"),
+            (r#"{"revision":"1","service":"links"}"#, "does not say when"),
             (r#"{"revision":"1","rout":[]}"#, "rout"),
             (r#"{"revision":"9223372036854775807"}"#, "revision must be"),
-            (r#"{"revision":"1","policy":{"service":"edge"}}"#, "policy of `edge`"),
+            (r#"{"revision":"1","service":"edge"}"#, "policy of `edge`"),
+            (r#"{"revision":"1","service":"links","policy":{"service":"edge"}}"#, "of `edge`"),
         ] {
             let error = PolicyRecord::decode("links", value.as_bytes()).unwrap_err();
             assert!(error.contains(reason), "{value}: {error}");

@@ -250,7 +250,7 @@ mod tests {
                     assert!(names.default_value().name().ends_with("_UNSPECIFIED"));
                 }
                 Kind::String | Kind::Bool | Kind::Uint32 | Kind::Double => {}
-                kind => panic!("{} is of kind {kind:?}, which is not read", field.full_name()),
+                _ => panic!("{} is of a kind that is not read", field.full_name()),
             }
         }
     }
