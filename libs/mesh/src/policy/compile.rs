@@ -7,6 +7,7 @@ mod calls;
 mod fields;
 mod routes;
 
+pub(super) use fields::duration;
 pub(super) use fields::quoted;
 
 use super::Algorithm;
@@ -319,3 +320,6 @@ fn concurrency(
 fn index(number: u32) -> usize {
     usize::try_from(number).expect("a usize has at least 32 bits here")
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,12 +94,10 @@ impl<'a> Fields<'a> {
         allowed: RangeInclusive<Duration>,
     ) -> Option<Duration> {
         let value = value?;
-        let read = u64::try_from(value.seconds).ok().zip(u32::try_from(value.nanos).ok());
-        let Some((seconds, nanos)) = read.filter(|(_, nanos)| *nanos < 1_000_000_000) else {
+        let Some(duration) = duration(value) else {
             self.wrong(field, format!("must be {}", Span(&allowed)));
             return None;
         };
-        let duration = Duration::new(seconds, nanos);
         if !allowed.contains(&duration) {
             self.wrong(field, format!("must be {}, is {}", Span(&allowed), Shown(duration)));
         }
@@ -188,6 +186,12 @@ pub(in crate::policy) fn quoted(text: &str) -> String {
         Some((end, _)) => format!("{:?} …", &text[..end]),
         None => format!("{text:?}"),
     }
+}
+
+/// The duration that a message means; none if it is negative or malformed. (The conversion of prost panics on some.)
+pub(in crate::policy) fn duration(said: &prost_types::Duration) -> Option<Duration> {
+    let nanos = u32::try_from(said.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    Some(Duration::new(u64::try_from(said.seconds).ok()?, nanos))
 }
 
 /// A duration as people write it.

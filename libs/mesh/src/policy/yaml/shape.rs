@@ -1,7 +1,8 @@
 //! From a tree of values to the message, guided by the message's descriptor.
 
-use super::super::record::descriptor;
 use super::duration;
+use crate::policy::compile;
+use crate::policy::record::descriptor;
 use prost_reflect::DynamicMessage;
 use prost_reflect::EnumDescriptor;
 use prost_reflect::FieldDescriptor;
@@ -13,7 +14,7 @@ use proto::mesh::v1::ServicePolicy;
 use serde_yaml_ng::Value;
 use std::time::Duration;
 
-const DURATION: &str = "google.protobuf.Duration";
+pub(super) const DURATION: &str = "google.protobuf.Duration";
 
 /// What is wrong, by field.
 type Wrong = Vec<(String, String)>;
@@ -202,7 +203,7 @@ fn shown(value: &Value) -> String {
         Value::Null => "nothing".to_owned(),
         Value::Bool(is) => is.to_string(),
         Value::Number(number) => number.to_string(),
-        Value::String(text) => super::super::compile::quoted(text),
+        Value::String(text) => compile::quoted(text),
         Value::Sequence(_) => "a list".to_owned(),
         Value::Mapping(_) => "a mapping".to_owned(),
         Value::Tagged(tagged) => format!("tagged with {}", tagged.tag),

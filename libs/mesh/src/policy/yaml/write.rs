@@ -1,17 +1,19 @@
 //! A policy as text: what people would have written, in the order of policy.proto.
 
-use super::super::record::descriptor;
 use super::duration;
+use super::shape::DURATION;
 use super::shape::enum_prefix;
+use crate::policy::compile;
+use crate::policy::record::descriptor;
 use prost_reflect::DynamicMessage;
 use prost_reflect::FieldDescriptor;
 use prost_reflect::Kind;
 use prost_reflect::ReflectMessage as _;
 use prost_reflect::Value as Field;
+use prost_reflect::prost_types;
 use proto::mesh::v1::ServicePolicy;
 use serde_yaml_ng::Mapping;
 use serde_yaml_ng::Value;
-use std::time::Duration;
 
 /// As YAML, which [`read_yaml`](super::read_yaml) reads back.
 #[must_use]
@@ -63,15 +65,17 @@ fn single(field: &FieldDescriptor, value: &Field) -> Value {
         }
         Field::F64(number) => Value::from(*number),
         Field::String(text) => Value::String(text.clone()),
-        Field::Message(below) => {
-            if let Ok(said) = below.transcode_to::<prost_reflect::prost_types::Duration>()
-                && below.descriptor().full_name() == "google.protobuf.Duration"
-                && let Ok(said) = Duration::try_from(said)
-            {
-                return Value::String(duration::format(said));
-            }
-            message(below)
+        Field::Message(below) if below.descriptor().full_name() == DURATION => {
+            let said: prost_types::Duration =
+                below.transcode_to().expect("a message has its own descriptor");
+            let text = match compile::duration(&said) {
+                Some(duration) => duration::format(duration),
+                // Shown all the same, to who is to find what is wrong.
+                None => format!("{} s and {} ns", said.seconds, said.nanos),
+            };
+            Value::String(text)
         }
+        Field::Message(below) => message(below),
         _ => unreachable!("policy.proto has no such field, which a test of the reader asserts"),
     }
 }
