@@ -175,6 +175,8 @@ pub(crate) struct Backend {
     pub(crate) taps: mesh::Taps,
     stop: CancellationToken,
     serving: JoinHandle<()>,
+    /// Its own channel, by which it learns its policy.
+    _own: Option<Mesh>,
 }
 
 impl Backend {
@@ -200,7 +202,8 @@ impl Backend {
 
     /// The same under an identity that the test has in hand.
     pub(crate) async fn start_as(world: &World, identity: Identity, instance: &str) -> Self {
-        let mut backend = Self::serve(identity, instance, Behaviour::Answer).await;
+        let mut backend =
+            Self::serve(identity, instance, Behaviour::Answer, None, &mut Metrics::default()).await;
         let registration = registration(instance, &backend.address, &[LINKS, CHAT]);
         backend.lease = Some(world.registry.register(registration));
         backend
@@ -212,10 +215,31 @@ impl Backend {
         instance: &str,
         behaviour: Behaviour,
     ) -> Self {
-        Self::serve(world.identity(service), instance, behaviour).await
+        let (identity, metrics) = (world.identity(service), &mut Metrics::default());
+        Self::serve(identity, instance, behaviour, None, metrics).await
     }
 
-    async fn serve(identity: Identity, instance: &str, behaviour: Behaviour) -> Self {
+    /// The same as [`start`](Self::start), and it obeys the policy of `links`; what it counts goes to `metrics`.
+    pub(crate) async fn obeying(
+        world: &World,
+        instance: &str,
+        behaviour: Behaviour,
+        metrics: &mut Metrics,
+    ) -> Self {
+        let (own, identity) = (Some(world.mesh("links")), world.identity("links"));
+        let mut backend = Self::serve(identity, instance, behaviour, own, metrics).await;
+        let registration = registration(instance, &backend.address, &[LINKS, CHAT]);
+        backend.lease = Some(world.registry.register(registration));
+        backend
+    }
+
+    async fn serve(
+        identity: Identity,
+        instance: &str,
+        behaviour: Behaviour,
+        own: Option<Mesh>,
+        metrics: &mut Metrics,
+    ) -> Self {
         let fake = Fake {
             instance: instance.to_owned(),
             behaviour: Arc::new(Mutex::new(behaviour)),
@@ -227,7 +251,10 @@ impl Backend {
         let access =
             Access::new().allow(LINKS, &["edge", "operator", "analytics"]).allow(CHAT, &["edge"]);
         let options = ServerOptions { instance: instance.to_owned(), identity, access };
-        let server = Server::new(options, &mut Metrics::default()).unwrap();
+        let mut server = Server::new(options, metrics).unwrap();
+        if let Some(own) = &own {
+            server = server.with_policy(own.policy());
+        }
         let taps = server.taps();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -239,7 +266,7 @@ impl Backend {
         let routes = Routes::new(links.max_decoding_message_size(16 << 20)).add_service(Chat);
         let serve = server.serve(listener, routes, stop.clone(), Duration::from_secs(10));
         let serving = spawn(serve);
-        Self { fake, address, lease: None, taps, stop, serving }
+        Self { fake, address, lease: None, taps, stop, serving, _own: own }
     }
 
     pub(crate) fn behave(&self, behaviour: Behaviour) {

@@ -16,6 +16,7 @@ mod quorum_faults;
 mod raw;
 mod registries;
 mod retries;
+mod rules;
 mod servers;
 mod taps;
 mod world;

@@ -6,6 +6,7 @@ use mesh::Mesh;
 use mesh::MeshOptions;
 use mesh::Registration;
 use mesh::Registry;
+use mesh::registry::PolicyAppend;
 use prometheus_client::registry::Registry as Metrics;
 use std::future::Future;
 use std::path::PathBuf;
@@ -62,6 +63,24 @@ impl World {
         metrics: &mut Metrics,
     ) -> Mesh {
         start(&self.registry, identity, snapshot, metrics)
+    }
+
+    /// Puts a policy of `links` in force, given as JSON.
+    pub(crate) async fn apply(&self, policy: &str) {
+        let policies = self.registry.policy_store();
+        let after = policies.head("links").await.unwrap().revision;
+        let revision = after + 1;
+        let value = format!(
+            r#"{{"policy": {policy}, "revision": "{revision}", "apply_time": "2026-01-02T03:04:05Z"}}"#
+        );
+        let change = PolicyAppend {
+            service: "links".to_owned(),
+            after,
+            revision,
+            value: value.into_bytes(),
+            in_force: true,
+        };
+        assert!(policies.append(change).await.unwrap(), "nobody else changes it");
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
