@@ -6,8 +6,10 @@ use super::Owner;
 use super::attempt::status_of;
 use super::flight::Flight;
 use super::flight::code_of;
+use super::idle::Idle;
 use super::record::Record;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use h2::RecvStream;
 use http::HeaderMap;
 use http_body::Frame;
@@ -18,6 +20,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
+use std::task::ready;
 use std::time::Instant;
 use tokio::time::Sleep;
 use tonic::Code;
@@ -35,6 +38,14 @@ pub struct Body {
     owner: Option<Arc<Owner>>,
     /// Only if the response makes its reader wait.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Only if the stream may not be silent for long.
+    idle: Option<Silence>,
+}
+
+/// A watch over a silent stream, and the wait for its end.
+struct Silence {
+    idle: Idle,
+    passed: BoxFuture<'static, ()>,
 }
 
 #[derive(Default)]
@@ -59,6 +70,12 @@ impl Body {
 
     pub(super) fn with_first(self, first: Bytes) -> Self {
         Self { first: Some(first), ..self }
+    }
+
+    /// Ends the body if nothing is said in either direction for too long.
+    pub(super) fn silent_for(self, idle: Option<Idle>) -> Self {
+        let silence = |idle: Idle| Silence { passed: Box::pin(idle.clone().passed()), idle };
+        Self { idle: idle.map(silence), ..self }
     }
 
     pub(super) fn empty() -> Self {
@@ -88,6 +105,16 @@ impl Body {
         if let Some(record) = self.record.take() {
             record.finish(code);
         }
+    }
+
+    /// Ends the body if it has waited for too long.
+    fn poll_waiting(&mut self, context: &mut Context<'_>) -> Poll<Status> {
+        if self.poll_deadline(context).is_ready() {
+            return Poll::Ready(rpc::Error::deadline_exceeded().into());
+        }
+        let Some(silence) = &mut self.idle else { return Poll::Pending };
+        ready!(silence.passed.as_mut().poll(context));
+        Poll::Ready(Idle::status(silence.idle.timeout()))
     }
 
     fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -121,6 +148,9 @@ impl http_body::Body for Body {
         };
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
+                if let Some(silence) = &body.idle {
+                    silence.idle.touch();
+                }
                 if let Some(trailers) = frame.trailers_ref() {
                     body.end(code_of(trailers).unwrap_or(Code::Unknown));
                 }
@@ -128,7 +158,10 @@ impl http_body::Body for Body {
             }
             Poll::Ready(Some(Err(error))) => {
                 let status = match &body.source {
-                    Source::Stream(stream) => status_of(&error, stream.0.endpoint()),
+                    Source::Stream(stream) => {
+                        let method = body.record.as_ref().map(|record| record.method);
+                        status_of(&error, stream.0.endpoint(), method)
+                    }
                     Source::Empty | Source::Trailers(_) => Status::internal("it has ended"),
                 };
                 body.end(status.code());
@@ -139,11 +172,9 @@ impl http_body::Body for Body {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                if body.poll_deadline(context).is_pending() {
-                    return Poll::Pending;
-                }
-                body.end(Code::DeadlineExceeded);
-                Poll::Ready(Some(Err(rpc::Error::deadline_exceeded().into())))
+                let status = ready!(body.poll_waiting(context));
+                body.end(status.code());
+                Poll::Ready(Some(Err(status)))
             }
         }
     }

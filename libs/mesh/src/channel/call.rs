@@ -1,24 +1,31 @@
 //! The stack that every call passes, in order, and the only place that says so:
 //!
-//! deadline → route → retry under a budget → pick → breaker → connection → observe.
+//! deadline → route → fault → mirror → retry or hedge under a budget → subset → locality → pick → breaker → connection → observe.
 //!
-//! Policy (faults, mirrors, hedges, subsets, zones) has its place in the same order: fault and mirror after the route, hedge with
-//! the retry, subset and locality before the pick.
+//! What a policy does not use costs a branch. How long a call may take depends on its route too, so the route is looked up
+//! first, and the deadline is around everything after that.
 
+use super::attempt::Attempt;
 use super::attempt::Outcome;
-use super::attempt::Pushback;
-use super::attempt::attempt;
-use super::body::Body;
-use super::connection::Stream;
+use super::budget::Budget;
 use super::endpoint::Endpoint;
-use super::flight::Flight;
+use super::fault;
 use super::flight::code_of;
+use super::hedge::Hedging;
+use super::mirror::Original;
 use super::payload::Payload;
+use super::pick;
+use super::pick::Choice;
+use super::pick::Place;
 use super::record::Record;
+use super::retry;
+use super::retry::Again;
+use super::retry::Answer;
+use super::retry::Waits;
 use super::routes::Picked;
-use super::routes::Selection;
+use super::routes::Route;
 use super::shared::Shared;
-use crate::backoff::Backoff;
+use super::subset::Target;
 use crate::inherited::Inherited;
 use crate::methods::METHODS;
 use crate::methods::Messages;
@@ -26,6 +33,9 @@ use crate::methods::Method;
 use crate::methods::Safety;
 use crate::methods::grpc_service;
 use crate::metrics::Event;
+use crate::policy::Criticality;
+use crate::policy::RoutePolicy;
+use http::HeaderMap;
 use http::request::Parts;
 use proto::common::v1::ErrorReason;
 use rpc::Deadline;
@@ -34,47 +44,34 @@ use std::time::Duration;
 use std::time::Instant;
 use tonic::Code;
 use tonic::Status;
+use tonic::body::Body;
 
-/// How long a unary call may take if its caller says nothing.
+/// How long a unary call may take if neither its caller nor the policy says.
 pub(crate) const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
-/// How long a call waits for an endpoint, deadline permitting: longer than one that restarts is away from its peers.
-const ENDPOINT_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How often a call is sent at most.
-const ATTEMPTS_MAX: usize = 5;
-/// The waits between attempts.
-const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
-
-type Response = http::Response<Body>;
+/// How long a call waits for another attempt at most, whatever a server asks for.
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Makes a call.
-pub(super) async fn call(
-    shared: Arc<Shared>,
-    request: http::Request<tonic::body::Body>,
-) -> Result<Response, Status> {
+pub(super) async fn call(shared: &Arc<Shared>, request: http::Request<Body>) -> Answer {
     let (mut parts, body) = request.into_parts();
     rpc::trace::inject(&mut parts.headers);
     let started = Instant::now();
     let method = METHODS.of_path(parts.uri.path());
     let record = Record { metrics: Arc::clone(&shared.unrouted), method, started, finished: false };
-    let mut call = Call { shared: &shared, method, record, deadline: None, tried: Vec::new() };
+    let mut call = Call { shared, method, record, deadline: None };
 
-    // Deadline. One for all attempts; each sends what is left of it.
-    let outcome = match deadline(&parts, method, started) {
-        Err(status) => Err(status),
-        Ok(None) => call.route(parts, body).await,
-        Ok(Some(deadline)) if deadline.0 <= started => Err(rpc::Error::deadline_exceeded().into()),
-        Ok(Some(deadline)) => {
-            call.deadline = Some(deadline);
-            tokio::time::timeout_at(deadline.0.into(), call.route(parts, body))
-                .await
-                .unwrap_or_else(|_| Err(rpc::Error::deadline_exceeded().into()))
-        }
-    };
+    let answer = call.route(parts, body).await;
 
     // Observe. A response that has begun is observed when its body ends.
     let Call { record, deadline, .. } = call;
-    match outcome {
-        Ok(response) => Ok(observed(response, record, deadline)),
+    match answer {
+        Ok(response) => Ok(match code_of(response.headers()) {
+            None => response.map(|body| body.observed(record, deadline.map(|deadline| deadline.0))),
+            Some(code) => {
+                record.finish(code);
+                response
+            }
+        }),
         Err(status) => {
             record.finish(status.code());
             Err(status)
@@ -82,183 +79,234 @@ pub(super) async fn call(
     }
 }
 
-fn observed(response: Response, record: Record, deadline: Option<Deadline>) -> Response {
-    if let Some(code) = code_of(response.headers()) {
-        record.finish(code);
-        return response;
-    }
-    response.map(|body| body.observed(record, deadline.map(|deadline| deadline.0)))
-}
-
-/// The earliest of what the caller's metadata and its own caller's deadline say; otherwise the default, for a unary call.
-fn deadline(parts: &Parts, method: &Method, now: Instant) -> Result<Option<Deadline>, Status> {
-    let stated = match parts.headers.get(Deadline::HEADER) {
-        None => None,
-        Some(value) => {
-            let text = value.to_str().unwrap_or_default();
-            Some(Deadline::parse(text, now).map_err(Status::from)?)
-        }
-    };
-    let given = parts.extensions.get::<Deadline>().copied();
-    let inherited = Inherited::here().deadline;
-    let unary = method.requests == Messages::One && method.responses == Messages::One;
-    let default = unary.then_some(Deadline(now + DEADLINE_DEFAULT));
-    Ok(stated.into_iter().chain(given).chain(inherited).min().or(default))
-}
-
+/// A call on its way through the stack.
 struct Call<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     method: &'static Method,
     record: Record,
     deadline: Option<Deadline>,
-    /// Endpoints that this call was sent to.
-    tried: Vec<Arc<Endpoint>>,
 }
 
-/// What to do after an attempt.
-enum Next {
-    Return(Result<Response, Status>),
-    /// Try again, after what the server asked for; and what to answer if that can't be.
-    Retry(Pushback, Result<Response, Status>),
+/// Where a call goes and on which terms.
+#[derive(Clone, Copy)]
+struct Terms<'a> {
+    service: &'a str,
+    route: &'a Arc<Route>,
+    policy: &'a RoutePolicy,
+    parts: &'a Parts,
 }
 
 impl Call<'_> {
-    /// Route: the path names the service.
-    async fn route(&mut self, parts: Parts, body: tonic::body::Body) -> Result<Response, Status> {
+    /// Route: the path names the service, and the service's policy says how the call is made.
+    async fn route(&mut self, mut parts: Parts, body: Body) -> Answer {
         let Some(service) = grpc_service(parts.uri.path()) else {
             let message = "the path names no gRPC method";
-            return Err(
-                rpc::Error::new(Code::Unimplemented, ErrorReason::MethodUnknown, message).into()
-            );
+            let error = rpc::Error::new(Code::Unimplemented, ErrorReason::MethodUnknown, message);
+            return Err(error.into());
         };
-        let payload = match self.method.requests {
-            Messages::One => Payload::read(body).await?,
-            Messages::Stream => Payload::stream(body),
+        let inherited = Inherited::here();
+        let stated = stated(&parts, inherited, self.record.started)?;
+        let route = match self.shared.route(service) {
+            Some(route) => route,
+            None => Box::pin(self.await_route(service, stated)).await?,
         };
-        self.retry(service, &parts, payload).await
+        self.record.metrics = Arc::clone(&route.metrics);
+        let policy = route.policy.route(parts.uri.path(), &parts.headers, &self.shared.caller);
+        stamp(&mut parts.headers, policy, inherited);
+
+        // Deadline: one for all attempts; each sends what is left of it.
+        let terms = Terms { service, route: &route, policy, parts: &parts };
+        let Some(deadline) = self.until(stated, policy) else {
+            return self.fault(terms, body).await;
+        };
+        self.deadline = Some(deadline);
+        if deadline.0 <= self.record.started {
+            return Err(rpc::Error::deadline_exceeded().into());
+        }
+        tokio::time::timeout_at(deadline.0.into(), self.fault(terms, body))
+            .await
+            .unwrap_or_else(|_| Err(rpc::Error::deadline_exceeded().into()))
     }
 
-    /// Retry: what was provably not processed, and what may be done twice, under a budget.
-    async fn retry(
-        &mut self,
+    /// No instance of the service was ever heard of, so neither was its policy.
+    async fn await_route(
+        &self,
         service: &str,
-        parts: &Parts,
-        mut payload: Payload,
-    ) -> Result<Response, Status> {
-        let mut backoff = Backoff::new(RETRY_WAIT.0, RETRY_WAIT.1);
-        for number in 1..=ATTEMPTS_MAX {
-            let (endpoint, stream) = self.pick(service).await?;
-            self.record.metrics = Arc::clone(&endpoint.metrics);
-            self.deposit_or_count(service, number, &endpoint);
-
-            // Breaker: an endpoint without a working connection was not picked. Connection: the stream that was reserved.
-            let deadline = self.deadline.map(|deadline| deadline.0);
-            let flight = Flight::begin(Arc::clone(&endpoint), stream, Instant::now(), deadline);
-            let outcome = attempt(flight, self.method, parts, &mut payload, self.deadline).await;
-
-            let (pushback, answer) = match self.next(outcome) {
-                Next::Return(answer) => return answer,
-                Next::Retry(pushback, answer) => (pushback, answer),
-            };
-            self.tried.push(endpoint);
-            if number == ATTEMPTS_MAX || !payload.is_there() || !self.may_retry(service) {
-                return answer;
+        stated: Option<Deadline>,
+    ) -> Result<Arc<Route>, Status> {
+        let route = pick::route(self.shared, service, stated.map(|deadline| deadline.0)).await;
+        if route.is_err() {
+            self.record.count(Event::Unroutable);
+            if stated.is_some_and(|deadline| deadline.left(Instant::now()).is_zero()) {
+                return Err(rpc::Error::deadline_exceeded().into());
             }
-            let wait = match pushback {
-                Pushback::After(wait) => wait,
-                // Another endpoint is tried at once, and those who were refused together spread after that.
-                Pushback::None | Pushback::Never if number == 1 => Duration::ZERO,
-                Pushback::None | Pushback::Never => backoff.next(),
+        }
+        route
+    }
+
+    /// The earlier of what was stated and what the policy says; otherwise the default, for a unary call.
+    fn until(&self, stated: Option<Deadline>, policy: &RoutePolicy) -> Option<Deadline> {
+        let default = Some(DEADLINE_DEFAULT).filter(|_| self.is_unary() && stated.is_none());
+        let timeout = policy.timeout.or(default);
+        let timed = timeout.map(|timeout| Deadline(self.record.started + timeout));
+        stated.into_iter().chain(timed).min()
+    }
+
+    fn is_unary(&self) -> bool {
+        self.method.requests == Messages::One && self.method.responses == Messages::One
+    }
+
+    /// Fault: what the policy does to calls on purpose, before anything is sent.
+    async fn fault(&mut self, terms: Terms<'_>, body: Body) -> Answer {
+        if let Some(fault) = &terms.policy.fault {
+            let headers = &terms.parts.headers;
+            Box::pin(fault::inject(fault, headers, &self.shared.faults, &self.record)).await?;
+        }
+        let payload = match self.method.requests {
+            Messages::One => Payload::read(body, &self.shared.replays).await?,
+            Messages::Stream => Payload::stream(body),
+        };
+        self.mirror(terms, &payload);
+        self.retry(terms, payload).await
+    }
+
+    /// Mirror: a copy that nobody waits for.
+    fn mirror(&self, terms: Terms<'_>, payload: &Payload) {
+        let Some(mirror) = &terms.policy.mirror else { return };
+        let (true, Some(bytes)) = (self.is_unary(), payload.bytes()) else { return };
+        if !fault::hits(mirror.share) {
+            return;
+        }
+        let Terms { service, route, parts, .. } = terms;
+        let original = Original { service, method: self.method, route, parts, bytes };
+        let copied = self.shared.mirrors.copy(self.shared, mirror, &original);
+        self.record.count(if copied { Event::Mirrored } else { Event::MirrorSkipped });
+    }
+
+    /// Retry or hedge: what was provably not processed, and what may be done twice, under a budget.
+    async fn retry(&mut self, terms: Terms<'_>, mut payload: Payload) -> Answer {
+        let Terms { service, route, policy, parts } = terms;
+        let budget = &*route.budget;
+        let target = Target::Split(&policy.split);
+        let hash = pick::hash(&route.policy, &parts.headers);
+        let choice = Choice { shared: self.shared, service, policy: &route.policy, target, hash };
+        let attempt = Attempt { method: self.method, parts, policy, deadline: self.deadline };
+        let hedge = policy.hedge.as_ref().filter(|_| self.method.safety == Safety::Repeatable);
+
+        let mut tried = Vec::new();
+        let mut waits = Waits::new(&policy.retry);
+        let now = Instant::now();
+        budget.deposit(now);
+        // Subset, locality, pick and breaker: an endpoint that fails or is not connected is not picked. Connection: a stream of it is
+        // reserved.
+        let mut place: Place = match choice.try_pick(route, &tried, now) {
+            Picked::Endpoint(endpoint, stream) => (endpoint, stream),
+            Picked::Full | Picked::Unready | Picked::AllUnhealthy => {
+                Box::pin(self.await_place(&choice, &tried)).await?
+            }
+        };
+        loop {
+            if !Arc::ptr_eq(&self.record.metrics, &place.0.metrics) {
+                self.record.metrics = Arc::clone(&place.0.metrics);
+            }
+            let mut outcome = match (hedge, payload.bytes()) {
+                (Some(hedge), Some(bytes)) => {
+                    let left = policy.retry.attempts_max.saturating_sub(tried.len());
+                    let first = tried.is_empty();
+                    let attempts_max = hedge.attempts_max;
+                    let hedging = Hedging {
+                        hedge,
+                        attempt,
+                        choice,
+                        budget,
+                        record: &self.record,
+                        latency: hedge
+                            .percentile
+                            .and_then(|_| self.shared.latencies.of(self.method, now)),
+                        attempts_max: if first { attempts_max } else { attempts_max.min(left) },
+                    };
+                    Box::pin(hedging.send(place, bytes, &mut tried)).await
+                }
+                (None, _) | (_, None) => {
+                    tried.push(Arc::clone(&place.0));
+                    let sending = payload.take().expect("what was sent once is not sent again");
+                    attempt.send(place, sending).await
+                }
             };
-            if self.deadline.is_some_and(|deadline| deadline.left(Instant::now()) <= wait) {
-                return answer;
+            let Some(again) = retry::again(&outcome, self.method, &policy.retry) else {
+                return retry::answer(outcome);
+            };
+            if let Outcome::Unprocessed { unsent: unsent @ Some(_), .. } = &mut outcome {
+                unsent.take().into_iter().for_each(|unsent| payload.put_back(unsent));
+            }
+            let wait = waits.before(tried.len() + 1, again.pushback);
+            let attempts_left = tried.len() < policy.retry.attempts_max && payload.is_there();
+            if !attempts_left || !self.has_time_for(wait) || !self.may_retry(again, &tried, budget)
+            {
+                return retry::answer(outcome);
             }
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
-        }
-        unreachable!("the last attempt returns");
-    }
-
-    fn next(&self, outcome: Outcome) -> Next {
-        let repeatable = self.method.safety == Safety::Repeatable;
-        match outcome {
-            Outcome::Begun(response) => Next::Return(Ok(response)),
-            Outcome::Unprocessed(status) => Next::Retry(Pushback::None, Err(status)),
-            Outcome::Lost(status) if repeatable && status.code() == Code::Unavailable => {
-                Next::Retry(Pushback::None, Err(status))
-            }
-            Outcome::Lost(status) => Next::Return(Err(status)),
-            Outcome::Failed { code, pushback, response }
-                if repeatable && code == Code::Unavailable && pushback != Pushback::Never =>
-            {
-                Next::Retry(pushback, Ok(response))
-            }
-            Outcome::Failed { response, .. } => Next::Return(Ok(response)),
-        }
-    }
-
-    /// The first attempt earns a share of a retry, each further one is counted.
-    fn deposit_or_count(&self, service: &str, number: usize, endpoint: &Endpoint) {
-        if number > 1 {
-            endpoint.metrics.count(self.method, Event::Retry);
-        } else if let Some(route) = self.shared.routes.load().by_service.get(service) {
-            route.budget.deposit(Instant::now());
-        }
-    }
-
-    fn may_retry(&self, service: &str) -> bool {
-        let routes = self.shared.routes.load();
-        routes.by_service.get(service).is_some_and(|route| route.budget.withdraw(Instant::now()))
-    }
-
-    /// Pick: an endpoint with a stream reserved on it; if there is none, wait a little for one.
-    async fn pick(&self, service: &str) -> Result<(Arc<Endpoint>, Stream), Status> {
-        if let Picked::Endpoint(endpoint, stream) = self.try_pick(service) {
-            return Ok((endpoint, stream));
-        }
-        let Some(ticket) = self.shared.waiting.enter() else {
-            let message = format!("too many calls wait for `{service}`");
-            return Err(rpc::Error::overloaded(message, Duration::from_secs(1)).into());
-        };
-        let until = tokio::time::Instant::now() + ENDPOINT_WAIT_MAX;
-        loop {
-            // Before looking again, so that no change is missed in between.
-            let changed = ticket.changed();
-            let why = match self.try_pick(service) {
-                Picked::Endpoint(endpoint, stream) => return Ok((endpoint, stream)),
-                Picked::Full => rpc::Error::overloaded(
-                    format!("all instances of `{service}` have as many calls as they take"),
-                    Duration::from_secs(1),
-                ),
-                Picked::AllUnhealthy => {
-                    let message = format!(
-                        "every instance of `{service}` that can be reached is unhealthy, and was tried"
-                    );
-                    let error = rpc::Error::unavailable(ErrorReason::AllUnhealthy, message);
-                    return Err(error.into());
+            place = match Box::pin(self.await_place(&choice, &tried)).await {
+                Ok(place) => place,
+                // What a server said is worth more than that no other can be reached.
+                Err(why) => {
+                    let said = matches!(outcome, Outcome::Failed { .. });
+                    return if said { retry::answer(outcome) } else { Err(why) };
                 }
-                Picked::Unready => rpc::Error::unavailable(
-                    ErrorReason::NoEndpoint,
-                    format!("no instance of `{service}` can be reached"),
-                ),
             };
-            if tokio::time::timeout_at(until, changed).await.is_err() {
-                return Err(why.into());
-            }
+            self.record.count(Event::Retry);
         }
     }
 
-    fn try_pick(&self, service: &str) -> Picked {
-        let routes = self.shared.routes.load();
-        match routes.by_service.get(service) {
-            Some(route) => route.pick(&Selection {
-                subset: None,
-                tried: &self.tried,
-                hash: None,
-                now: Instant::now(),
-            }),
-            None => Picked::Unready,
+    async fn await_place(
+        &self,
+        choice: &Choice<'_>,
+        tried: &[Arc<Endpoint>],
+    ) -> Result<Place, Status> {
+        let place = choice.pick(tried).await;
+        if place.is_err() {
+            self.record.count(Event::Unroutable);
         }
+        place
+    }
+
+    /// Whether there would be time left for another attempt after a wait.
+    fn has_time_for(&self, wait: Duration) -> bool {
+        let left = self.deadline.map(|deadline| deadline.left(Instant::now()));
+        wait <= RETRY_WAIT_MAX && left.is_none_or(|left| wait < left)
+    }
+
+    /// Whether the budget has another attempt. The first after one that no server looked at is free, as in gRPC (A6): nobody has more
+    /// work with it.
+    fn may_retry(&self, again: Again, tried: &[Arc<Endpoint>], budget: &Budget) -> bool {
+        if again.unprocessed && tried.len() == 1 {
+            return true;
+        }
+        let may = budget.withdraw(Instant::now());
+        if !may {
+            self.record.count(Event::BudgetExhausted);
+        }
+        may
+    }
+}
+
+/// What the caller's metadata says of the deadline, what it handed over, and what the call that it handles for has left: the earliest.
+fn stated(parts: &Parts, inherited: Inherited, now: Instant) -> Result<Option<Deadline>, Status> {
+    let header = match parts.headers.get(Deadline::HEADER) {
+        None => None,
+        Some(value) => Some(Deadline::parse(value.to_str().unwrap_or_default(), now)?),
+    };
+    let given = parts.extensions.get::<Deadline>().copied();
+    Ok(header.into_iter().chain(given).chain(inherited.deadline).min())
+}
+
+/// Says how much the call matters: as the policy has it, as the caller says, or as the call that it is made for.
+fn stamp(headers: &mut HeaderMap, policy: &RoutePolicy, inherited: Inherited) {
+    let passed_on = inherited.criticality.filter(|_| !headers.contains_key(Criticality::HEADER));
+    let criticality = policy.criticality.or(passed_on);
+    if let Some(criticality) = criticality {
+        headers.insert(Criticality::HEADER, criticality.header());
     }
 }

@@ -3,6 +3,7 @@
 use super::connection::Stream;
 use super::endpoint::Endpoint;
 use super::load::FAILURE_PENALTY;
+use super::payload::Sending;
 use http::HeaderMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +25,8 @@ pub(super) struct Flight {
     deadline: Option<Instant>,
     pushback: Option<Duration>,
     finished: bool,
-    /// What sends a streaming request; it ends with the call.
-    pub(super) pump: Option<AbortOnDropHandle<()>>,
+    /// What sends a streaming request, and gives back what it did not send; it ends with the call.
+    pub(super) pump: Option<AbortOnDropHandle<Option<Sending>>>,
 }
 
 impl Flight {
@@ -59,6 +60,11 @@ impl Flight {
     /// The first frame of the response is there.
     pub(super) fn answered(&mut self) {
         self.latency = Some(self.started.elapsed());
+    }
+
+    /// The caller waits until then from now on.
+    pub(super) fn until(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
     }
 
     /// The server wants no more for this long. To be said before the end.

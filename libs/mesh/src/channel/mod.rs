@@ -7,16 +7,24 @@ mod budget;
 mod call;
 mod connection;
 mod endpoint;
+mod fault;
 mod flight;
+mod hedge;
+mod idle;
 mod keeper;
+mod latencies;
 mod load;
+mod mirror;
 mod payload;
+mod pick;
 mod record;
 mod resolver;
+mod retry;
 mod route_view;
 mod routes;
 mod shared;
 mod snapshot;
+mod subset;
 mod table;
 mod waiting;
 
@@ -37,7 +45,11 @@ use crate::registry::Lease;
 use crate::registry::Registration;
 use crate::registry::Registry;
 use arc_swap::ArcSwap;
+use fault::ActiveFaults;
 use futures_util::future::BoxFuture;
+use latencies::Latencies;
+use mirror::Mirrors;
+use payload::Replays;
 use prometheus_client::registry::Registry as MetricsRegistry;
 use resolver::Resolver;
 use shared::Shared;
@@ -194,6 +206,7 @@ impl Mesh {
         }
         let policy_metrics = PolicyMetrics::new(metrics);
         let metrics = CallMetrics::outbound(metrics);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let shared = Arc::new(Shared {
             routes: ArcSwap::default(),
             published: ArcSwap::default(),
@@ -201,6 +214,11 @@ impl Mesh {
             policy: PolicyCell::default_of(options.identity.service()),
             unrouted: metrics.between(options.identity.service(), "none"),
             metrics: metrics.clone(),
+            caller: options.identity.service().to_owned(),
+            replays: Replays::default(),
+            faults: ActiveFaults::default(),
+            latencies: Latencies::new(),
+            mirrors: Mirrors::new(tasks.clone(), stop.clone()),
         });
         let mut resolver = Resolver::new(
             Arc::clone(&shared),
@@ -210,7 +228,6 @@ impl Mesh {
             options.snapshot,
         );
         let known = resolver.restore();
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let policies = options.registry.watch_policies(known);
         tasks.spawn(resolver.run(options.registry.watch(), policies, stop.clone()));
         let owner =
@@ -294,7 +311,7 @@ impl tower::Service<http::Request<tonic::body::Body>> for Mesh {
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
         let (shared, owner) = (Arc::clone(&self.shared), Arc::clone(&self.owner));
         Box::pin(async move {
-            let response = call::call(shared, request).await?;
+            let response = call::call(&shared, request).await?;
             // Connections live as long as someone reads from them, even if the last clone of the mesh was the client's.
             Ok(response.map(|body| body.owned_by(owner)))
         })

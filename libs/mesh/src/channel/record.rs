@@ -1,6 +1,7 @@
 //! What is counted of a call: once, whatever attempts it took and however it ended.
 
 use crate::methods::Method;
+use crate::metrics::Event;
 use crate::metrics::PairMetrics;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,6 +16,11 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Counts something that happened to the call on its way.
+    pub(super) fn count(&self, event: Event) {
+        self.metrics.count(self.method, event);
+    }
+
     pub(super) fn finish(mut self, code: Code) {
         self.observe(code);
     }

@@ -209,12 +209,13 @@ impl Resolver {
 
         let mut routes = Routes::default();
         for (grpc_service, endpoints) in by_service {
-            let budget = self.budgets.entry(grpc_service.clone());
-            let budget = Arc::clone(budget.or_insert_with(|| Arc::new(Budget::new(now))));
             let policy = self.policy(&endpoints);
+            let budget = self.budgets.entry(policy.service.clone());
+            let budget = Arc::clone(budget.or_insert_with(|| Arc::new(Budget::new(now))));
             let route = Route {
                 subsets: policy.subsets.iter().map(|_| balancer(&endpoints)).collect(),
                 all: balancer(&endpoints),
+                metrics: self.metrics.between(self.identity.service(), &policy.service),
                 policy,
                 budget,
             };

@@ -4,6 +4,7 @@ use super::balance::Balancer;
 use super::budget::Budget;
 use super::connection::Stream;
 use super::endpoint::Endpoint;
+use crate::metrics::PairMetrics;
 use crate::policy::Policy;
 use rapidhash::RapidHashMap;
 use std::sync::Arc;
@@ -19,7 +20,10 @@ pub(super) struct Routes {
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) policy: Arc<Policy>,
+    /// Of all that the service's retries and hedges may take.
     pub(super) budget: Arc<Budget>,
+    /// What is counted of calls to the service.
+    pub(super) metrics: Arc<PairMetrics>,
     /// Over all endpoints.
     pub(super) all: Balancer,
     /// Over those of each of the policy's subsets, in the same order.

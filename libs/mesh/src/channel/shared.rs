@@ -1,6 +1,11 @@
 //! What all clones of a mesh share.
 
+use super::fault::ActiveFaults;
+use super::latencies::Latencies;
+use super::mirror::Mirrors;
+use super::payload::Replays;
 use super::resolver::Published;
+use super::routes::Route;
 use super::routes::Routes;
 use super::waiting::Waiting;
 use crate::metrics::CallMetrics;
@@ -22,4 +27,17 @@ pub(super) struct Shared {
     pub(super) metrics: CallMetrics,
     /// For calls that were sent to nobody.
     pub(super) unrouted: Arc<PairMetrics>,
+    /// The service that calls.
+    pub(super) caller: String,
+    pub(super) replays: Replays,
+    pub(super) faults: ActiveFaults,
+    pub(super) latencies: Latencies,
+    pub(super) mirrors: Mirrors,
+}
+
+impl Shared {
+    /// Who serves a gRPC service at the moment, and how it is called.
+    pub(super) fn route(&self, service: &str) -> Option<Arc<Route>> {
+        self.routes.load().by_service.get(service).cloned()
+    }
 }
