@@ -64,20 +64,15 @@ impl Hedging<'_> {
                 // An answer that is there goes before a hedge that is due.
                 biased;
                 Some((outcome, is_hedge)) = running.next() => {
-                    let Some(again) = again(&outcome, self.attempt.method, &self.attempt.policy.retry)
-                    else {
-                        if is_hedge {
+                    let Some(pushback) = self.pushback(&outcome).filter(|_| !running.is_empty()) else {
+                        if is_hedge && matches!(outcome, Outcome::Begun(_)) {
                             self.record.count(Event::HedgeWon);
                         }
                         return outcome;
                     };
-                    if running.is_empty() {
-                        // Whether there is another attempt is no longer a matter of waiting.
-                        return outcome;
-                    }
-                    next = match again.pushback {
-                        Pushback::None => Some(Instant::now()),
-                        Pushback::After(wait) => Instant::now().checked_add(wait),
+                    next = match pushback {
+                        Pushback::None => next.map(|_| Instant::now()),
+                        Pushback::After(wait) => next.and_then(|_| Instant::now().checked_add(wait)),
                         Pushback::Never => None,
                     };
                 }
@@ -104,6 +99,18 @@ impl Hedging<'_> {
             watch.forget();
         }
         (outcome, is_hedge)
+    }
+
+    /// Of an attempt that failed in a way that another may do better, how the server takes further ones; none: what came of it is
+    /// the answer.
+    fn pushback(&self, outcome: &Outcome) -> Option<Pushback> {
+        let retry = &self.attempt.policy.retry;
+        match outcome {
+            Outcome::Failed { code, pushback, .. } => {
+                retry.codes.contains(code).then_some(*pushback)
+            }
+            other => again(other, self.attempt.method, retry).map(|again| again.pushback),
+        }
     }
 
     /// After how long a hedge is due; none: not at all.

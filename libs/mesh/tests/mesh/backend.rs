@@ -59,6 +59,8 @@ pub(crate) enum Behaviour {
     Answer,
     AnswerAfter(Duration),
     Fail(Code),
+    /// UNAVAILABLE, and this as `grpc-retry-pushback-ms`.
+    PushBack(&'static str),
     Hang,
     /// Ask the next service, in this task or in one of its own, and answer what it answers.
     CallOn,
@@ -102,6 +104,11 @@ impl Fake {
             Behaviour::Answer => {}
             Behaviour::AnswerAfter(time) => tokio::time::sleep(time).await,
             Behaviour::Fail(code) => return Err(Status::new(code, "as the test says")),
+            Behaviour::PushBack(millis) => {
+                let mut status = Status::unavailable("as the test says");
+                status.metadata_mut().insert("grpc-retry-pushback-ms", millis.parse().unwrap());
+                return Err(status);
+            }
             Behaviour::Hang => std::future::pending().await,
             Behaviour::CallOn => drop(self.call_on().await?),
             Behaviour::CallOnFromATask => {

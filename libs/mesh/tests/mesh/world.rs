@@ -83,6 +83,19 @@ impl World {
         assert!(policies.append(change).await.unwrap(), "nobody else changes it");
     }
 
+    /// Puts a policy of `links` in force, given as JSON without the service, and waits until a mesh that knows an instance obeys
+    /// it.
+    pub(crate) async fn obey(&self, mesh: &Mesh, policy: &str) {
+        let rest = policy.trim().strip_prefix('{').expect("an object");
+        self.apply(&format!(r#"{{"service": "links", {rest}"#)).await;
+        let revision = self.registry.policy_store().head("links").await.unwrap().revision;
+        eventually("the policy", || async {
+            let routes = mesh.routes();
+            routes.iter().any(|route| route.service == "links" && route.revision == revision)
+        })
+        .await;
+    }
+
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
