@@ -26,6 +26,7 @@ pub use channel::MeshOptions;
 pub use channel::MeshView;
 pub use channel::RouteView;
 pub use channel::ServiceRoutesView;
+pub use channel::reach;
 pub use descriptors::describe;
 pub use identity::Identity;
 pub use identity::LocalAuthority;

@@ -19,6 +19,7 @@ use crate::operator::Operator;
 use crate::operator::Place;
 use crate::operator::refused;
 use crate::print;
+use crate::print::Output;
 
 /// The longest page that the service gives.
 const PAGE_SIZE_MAX: i32 = 1_000;
@@ -28,9 +29,8 @@ const PAGE_SIZE_MAX: i32 = 1_000;
 pub(crate) enum Command {
     /// List the partitions of link-events with owner, position, lag, known loss, and why one is halted
     Partitions {
-        /// As JSON, for scripts
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: Output,
         #[command(flatten)]
         place: Place,
     },
@@ -52,13 +52,14 @@ Examples:
         place: Place,
     },
     /// List the clicks that were not folded, oldest first, and why
+    ///
+    /// In JSON also the clicks' bytes, as hexadecimal digits.
     DeadLetters {
         /// How many at most
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         limit: u32,
-        /// As JSON, for scripts; the click's bytes as hexadecimal digits
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: Output,
         #[command(flatten)]
         place: Place,
     },
@@ -91,20 +92,20 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
 
 async fn answer(command: Command, mut client: AggregatorServiceClient<Mesh>) -> anyhow::Result<()> {
     match command {
-        Command::Partitions { json, .. } => {
+        Command::Partitions { output, .. } => {
             let answer = client.list_partitions(operator::call(ListPartitionsRequest {})).await;
             let answer = answer.map_err(refused("listing partitions"))?.into_inner();
-            partitions(&answer.partitions, json)
+            partitions(&answer.partitions, output)
         }
         Command::Resume { partition, next_offset, .. } => {
             let request = ResumePartitionRequest { partition, next_offset };
             let answer = client.resume_partition(operator::call(request)).await;
             let answer = answer.map_err(refused("resuming the partition"))?.into_inner();
-            partitions(answer.partition.as_slice(), false)
+            partitions(answer.partition.as_slice(), Output::default())
         }
-        Command::DeadLetters { limit, json, .. } => {
+        Command::DeadLetters { limit, output, .. } => {
             let letters = letters(&mut client, limit).await?;
-            if json {
+            if output.is_json() {
                 let letters: Vec<_> = letters.iter().map(letter_json).collect();
                 return print::json(&json!({ "deadLetters": letters }));
             }
@@ -143,8 +144,8 @@ async fn letters(
     Ok(letters)
 }
 
-fn partitions(partitions: &[Partition], json: bool) -> anyhow::Result<()> {
-    if json {
+fn partitions(partitions: &[Partition], output: Output) -> anyhow::Result<()> {
+    if output.is_json() {
         let partitions: Vec<_> = partitions.iter().map(partition_json).collect();
         return print::json(&json!({ "partitions": partitions }));
     }

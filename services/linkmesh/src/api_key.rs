@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::operator::Operator;
 use crate::operator::Place;
 use crate::print;
+use crate::print::Output;
 use crate::seed;
 use crate::seed::NewApiKey;
 
@@ -37,9 +38,8 @@ Examples:
         /// When the key stops working, RFC 3339; default: never
         #[arg(long, value_name = "TIME")]
         expires: Option<Timestamp>,
-        /// As JSON, for scripts
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: Output,
         #[command(flatten)]
         place: Place,
     },
@@ -74,7 +74,7 @@ impl From<ScopeName> for Scope {
 
 /// Creates and prints.
 pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
-    let Command::Create { workspace, name, scopes, expires, json, place } = command;
+    let Command::Create { workspace, name, scopes, expires, output, place } = command;
     let scopes: Vec<Scope> = match scopes.is_empty() {
         true => rpc::Principal::ALL_SCOPES.to_vec(),
         false => scopes.into_iter().map(Scope::from).collect(),
@@ -90,7 +90,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
     let created = seed::api_key(mesh.clone(), key).await;
     mesh.close().await;
     let created = created?;
-    if json {
+    if output.is_json() {
         let name = created.api_key.unwrap_or_default().name;
         return print::json(&json!({"name": name, "secret": created.secret}));
     }

@@ -143,8 +143,37 @@ impl Operator {
         let endpoint = best(&known, grpc_service).with_context(|| {
             format!("no instance of {grpc_service} is in the mesh: see `linkmesh mesh endpoints`")
         })?;
+        self.channel_to(endpoint, grpc_service)
+    }
+
+    /// The instance of this id.
+    pub(crate) async fn instance(&self, instance: &str) -> anyhow::Result<Endpoint> {
+        let known = self.endpoints("").await?.endpoints;
+        if let Some(found) = known.iter().find(|endpoint| endpoint.instance == instance) {
+            return Ok(found.clone());
+        }
+        let names: Vec<_> = known.iter().map(|endpoint| endpoint.instance.as_str()).collect();
+        bail!("no instance `{instance}` is in the mesh; there are {}", names.join(", "))
+    }
+
+    /// A channel to one instance; close it when done.
+    pub(crate) fn channel_to(
+        &self,
+        endpoint: &Endpoint,
+        grpc_service: &str,
+    ) -> anyhow::Result<Mesh> {
         let identity = self.identity.clone();
         Mesh::to_one(identity, &endpoint.service, &endpoint.address, &[grpc_service])
+    }
+
+    /// Who asks.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The processes that are known to begin with: the service that must answer, and where.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.processes.iter().map(|(service, address)| (service.as_str(), address.as_str()))
     }
 }
 

@@ -19,23 +19,94 @@ pub(crate) fn json(value: &serde_json::Value) -> anyhow::Result<()> {
     line(&serde_json::to_string_pretty(value)?)
 }
 
-/// Rows under a heading, in columns as wide as their widest cell.
-pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([heading[column].len()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..heading.len()).map(width).collect();
-    let heading: Vec<String> = heading.iter().map(|&title| title.to_owned()).collect();
-    for row in std::iter::once(&heading).chain(rows) {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
+/// How a command that shows something shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For scripts
+    Json,
+}
+
+/// The flag that all commands have which show something.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub(crate) struct Output {
+    /// `text` for people, or `json` for scripts
+    #[arg(short = 'o', long = "output", value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) format: Format,
+}
+
+impl Output {
+    pub(crate) fn is_json(self) -> bool {
+        self.format == Format::Json
     }
-    Ok(())
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Column {
+    /// Words, which begin together.
+    Words(&'static str),
+    /// Numbers, which end together.
+    Numbers(&'static str),
+}
+
+impl Column {
+    fn title(self) -> &'static str {
+        match self {
+            Column::Words(title) | Column::Numbers(title) => title,
+        }
+    }
+
+    fn cell(self, text: &str, width: usize) -> String {
+        match self {
+            Column::Words(_) => format!("{text:<width$}"),
+            Column::Numbers(_) => format!("{text:>width$}"),
+        }
+    }
+}
+
+/// Rows under a heading, in columns as wide as their widest cell.
+pub(crate) fn table(heading: &[&'static str], rows: &[Vec<String>]) -> anyhow::Result<()> {
+    let columns: Vec<Column> = heading.iter().map(|&title| Column::Words(title)).collect();
+    aligned(&columns, rows).iter().try_for_each(|row| line(row))
+}
+
+/// The lines of a table, the heading first.
+pub(crate) fn aligned(columns: &[Column], rows: &[Vec<String>]) -> Vec<String> {
+    let width = |at: usize| {
+        let cells = rows.iter().map(|row| row[at].chars().count());
+        cells.chain([columns[at].title().len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let heading: Vec<String> = columns.iter().map(|column| column.title().to_owned()).collect();
+    let lines = std::iter::once(&heading).chain(rows).map(|row| {
+        let cells = row.iter().zip(columns).zip(&widths);
+        let cells = cells.map(|((cell, column), width)| column.cell(cell, *width));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    });
+    lines.collect()
 }
 
 /// Why the program ends without having done what it was asked.
 pub(crate) fn problem(text: &str) {
     // Nobody is left to be told that this could not be said.
     writeln!(std::io::stderr(), "linkmesh: {text}").ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_begin_together_and_numbers_end_together() {
+        let columns = [Column::Words("NAME"), Column::Numbers("RPS"), Column::Words("CODES")];
+        let rows = [["links", "1234.5", ""], ["identity", "2.0", "NOT_FOUND 2"]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(
+            aligned(&columns, &rows),
+            ["NAME         RPS  CODES", "links     1234.5", "identity     2.0  NOT_FOUND 2",]
+        );
+    }
 }

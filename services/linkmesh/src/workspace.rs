@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::operator::Operator;
 use crate::operator::Place;
 use crate::print;
+use crate::print::Output;
 use crate::seed;
 
 /// Commands about workspaces.
@@ -27,9 +28,8 @@ Examples:
         /// A UUID: the same one again answers with the same workspace, for 7 days
         #[arg(long, value_name = "UUID")]
         request_id: Option<Uuid>,
-        /// As JSON, for scripts
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: Output,
         #[command(flatten)]
         place: Place,
     },
@@ -37,14 +37,14 @@ Examples:
 
 /// Creates and prints.
 pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
-    let Command::Create { name, request_id, json, place } = command;
+    let Command::Create { name, request_id, output, place } = command;
     let operator = Operator::find(&place)?;
     let mesh = operator.channel(workspaces_service_server::SERVICE_NAME).await?;
     let request_id = request_id.unwrap_or_else(Uuid::new_v4);
     let created = seed::workspace(mesh.clone(), &name, request_id).await;
     mesh.close().await;
     let workspace = created?;
-    if json {
+    if output.is_json() {
         return print::json(&json!({
             "name": workspace.name, "displayName": workspace.display_name,
         }));

@@ -17,6 +17,7 @@ mod load;
 mod mirror;
 mod payload;
 mod pick;
+mod reach;
 mod record;
 mod resolver;
 mod retry;
@@ -30,6 +31,7 @@ mod waiting;
 
 pub use body::Body;
 pub(crate) use call::DEADLINE_DEFAULT;
+pub use reach::reach;
 pub use route_view::RouteView;
 pub use route_view::ServiceRoutesView;
 

@@ -45,7 +45,7 @@ fn the_first_start_prints_a_key_that_works_and_ctrl_c_leaves_nothing_running() {
         let row = table.lines().find(|row| row.starts_with(service));
         assert!(row.is_some_and(|row| row.contains("127.0.0.1:")), "{service} is not in {table}");
     }
-    let json = run(folder, &["mesh", "endpoints", "--service", "links", "--json"]);
+    let json = run(folder, &["mesh", "endpoints", "--service", "links", "-o", "json"]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json["endpoints"].as_array().unwrap().len(), 1, "{json}");
     assert_eq!(json["endpoints"][0]["instance"], "links-dev");
@@ -65,7 +65,7 @@ fn the_first_start_prints_a_key_that_works_and_ctrl_c_leaves_nothing_running() {
     ];
     let created = run(folder, &arguments);
     assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
-    let partitions = run(folder, &["analytics", "partitions", "--json"]);
+    let partitions = run(folder, &["analytics", "partitions", "-o", "json"]);
     let partitions: serde_json::Value = serde_json::from_slice(&partitions.stdout).unwrap();
     assert_eq!(partitions["partitions"].as_array().unwrap().len(), 24, "{partitions}");
     let refused = run(folder, &["analytics", "resume", "3", "--next-offset", "0"]);
