@@ -54,18 +54,7 @@ pub(super) fn rate(rps: f64) -> String {
     if rps < 99.95 { format!("{rps:.1}") } else { format!("{rps:.0}") }
 }
 
-/// The columns RPS to P99.
-pub(super) fn golden(sample: &Sample) -> [String; 5] {
-    [
-        rate(sample.rps),
-        percent(sample.success_rate()),
-        duration_or_dash(sample.percentile(50.0)),
-        duration_or_dash(sample.percentile(95.0)),
-        duration_or_dash(sample.percentile(99.0)),
-    ]
-}
-
-/// The same and more, for scripts.
+/// What a sample says, for scripts.
 pub(super) fn golden_json(sample: &Sample) -> Value {
     let codes: serde_json::Map<String, Value> = sample
         .codes

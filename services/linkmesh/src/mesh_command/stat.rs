@@ -77,6 +77,15 @@ pub(super) enum By {
     Caller,
 }
 
+/// How an amount of calls is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Volume {
+    /// All of them
+    Calls,
+    /// In a second
+    Rate,
+}
+
 impl By {
     fn titles(self) -> &'static [&'static str] {
         match self {
@@ -123,7 +132,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         let when = if arguments.total { "so far" } else { "within the window" };
         return print::line(&format!("no calls {when}"));
     }
-    table(arguments.by, samples.iter()).iter().try_for_each(|line| print::line(line))
+    let volume = if arguments.total { Volume::Calls } else { Volume::Rate };
+    table(arguments.by, volume, samples.iter()).iter().try_for_each(|line| print::line(line))
 }
 
 /// What all instances have counted until now.
@@ -140,18 +150,38 @@ pub(super) async fn look(fleet: &Fleet) -> anyhow::Result<Vec<Stats>> {
 /// The lines of a table, the heading first.
 pub(super) fn table<'a>(
     by: By,
+    volume: Volume,
     samples: impl Iterator<Item = (&'a Vec<String>, &'a Sample)>,
 ) -> Vec<String> {
     let titles = by.titles().iter().map(|&title| Column::Words(title));
-    let numbers = ["RPS", "SUCCESS", "P50", "P95", "P99"].map(Column::Numbers);
+    let amount = match volume {
+        Volume::Calls => "CALLS",
+        Volume::Rate => "RPS",
+    };
+    let numbers = [amount, "SUCCESS", "P50", "P95", "P99"].map(Column::Numbers);
     let columns: Vec<_> = titles.chain(numbers).chain([Column::Words("CODES")]).collect();
     let rows: Vec<Vec<String>> = samples
         .map(|(key, sample)| {
             let key = key.iter().map(|part| show::short(part).to_owned());
-            key.chain(show::golden(sample)).chain([sample.other_codes()]).collect()
+            key.chain(golden(sample, volume)).chain([sample.other_codes()]).collect()
         })
         .collect();
     print::aligned(&columns, &rows)
+}
+
+/// The columns from the amount to P99.
+fn golden(sample: &Sample, volume: Volume) -> [String; 5] {
+    let amount = match volume {
+        Volume::Calls => sample.calls().to_string(),
+        Volume::Rate => show::rate(sample.rps),
+    };
+    [
+        amount,
+        show::percent(sample.success_rate()),
+        show::duration_or_dash(sample.percentile(50.0)),
+        show::duration_or_dash(sample.percentile(95.0)),
+        show::duration_or_dash(sample.percentile(99.0)),
+    ]
 }
 
 fn as_json(by: By, samples: &BTreeMap<Vec<String>, Sample>) -> serde_json::Value {
@@ -197,7 +227,7 @@ mod tests {
             "analytics  links    LinksService/GetLink    0.3    100 %  52.5 µs  54.8 µs  55.0 µs  PERMISSION_DENIED 3",
             "edge       links    LinksService/GetLink  100    99.00 %   405 µs   410 µs  2.16 ms  UNAVAILABLE 10",
         ];
-        let lines = table(By::Caller, samples(By::Caller).iter());
+        let lines = table(By::Caller, Volume::Rate, samples(By::Caller).iter());
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         let (lines, expected): (Vec<_>, Vec<_>) =
             (lines.iter().map(|line| words(line)).collect(), expected.map(words).into());

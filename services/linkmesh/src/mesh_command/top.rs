@@ -20,6 +20,7 @@ use super::screen::Screen;
 use super::show;
 use super::stat;
 use super::stat::By;
+use super::stat::Volume;
 use crate::operator::Operator;
 use crate::operator::Place;
 use crate::print;
@@ -115,7 +116,9 @@ impl Top {
                 self.fleet.refresh(&self.operator, &self.arguments.service).await.ok();
             }
             self.look().await;
-            screen.draw(&self.page())?;
+            let mut page = self.page();
+            page.insert(1, "q leaves".to_owned());
+            screen.draw(&page)?;
         }
         unreachable!("nobody looks so often");
     }
@@ -150,7 +153,7 @@ impl Top {
         };
         let instances = after.len();
         let now = Zoned::now().strftime("%H:%M:%S");
-        let mut page = vec![format!("{now}  {instances} instances   q leaves"), String::new()];
+        let mut page = vec![format!("{now}  {instances} instances")];
         let counted = if self.looks.len() > 1 { before.as_slice() } else { after.as_slice() };
         let Arguments { by, sort, all, .. } = &self.arguments;
         page.extend(rows(counted, after, *by, *sort, *all));
@@ -174,7 +177,7 @@ fn rows(before: &[Stats], after: &[Stats], by: By, sort: Sort, all: bool) -> Vec
         Sort::P99 => sample.percentile(99.0).unwrap_or_default().as_secs_f64(),
     };
     sorted.sort_by(|(_, a), (_, b)| weight(b).total_cmp(&weight(a)));
-    stat::table(by, sorted.into_iter())
+    stat::table(by, Volume::Rate, sorted.into_iter())
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
