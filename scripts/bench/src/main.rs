@@ -10,6 +10,7 @@ mod mesh;
 mod procfs;
 mod redirect;
 mod report;
+mod statistics;
 
 use crate::cluster::Cluster;
 use clap::Parser;
@@ -29,6 +30,11 @@ struct Arguments {
     /// Where the figures are written, and the servers' data while they run.
     #[arg(long, default_value = "target/bench")]
     folder: PathBuf,
+    #[command(flatten)]
+    mesh: mesh::Options,
+    /// What this process is for its parent
+    #[arg(long, hide = true, value_parser = mesh::child::parse)]
+    child: Option<mesh::child::Role>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -57,22 +63,31 @@ impl Name {
     }
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     anyhow::ensure!(
         provider.install_default().is_ok(),
         "another TLS provider was installed before"
     );
     let arguments = Arguments::parse();
+    let mut runtime = match &arguments.child {
+        Some(child) if child.is_single_threaded() => tokio::runtime::Builder::new_current_thread(),
+        Some(_) | None => tokio::runtime::Builder::new_multi_thread(),
+    };
+    runtime.enable_all().build()?.block_on(run(arguments))
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    if let Some(child) = arguments.child {
+        return child.play().await;
+    }
     let names = if arguments.names.is_empty() { Name::value_variants() } else { &arguments.names };
-    let runs = usize::from(arguments.runs);
     std::fs::create_dir_all(&arguments.folder)?;
 
     let mut cluster = None;
     let mut outcome = Ok(());
     for name in names {
-        outcome = measure(*name, runs, &arguments.folder, &mut cluster).await;
+        outcome = measure(*name, &arguments, &mut cluster).await;
         if outcome.is_err() {
             break;
         }
@@ -86,12 +101,12 @@ async fn main() -> anyhow::Result<()> {
 /// One bench; the cluster is started by the first that needs it.
 async fn measure(
     name: Name,
-    runs: usize,
-    folder: &std::path::Path,
+    arguments: &Arguments,
     cluster: &mut Option<Cluster>,
 ) -> anyhow::Result<()> {
+    let (runs, folder) = (usize::from(arguments.runs), &arguments.folder);
     let figures = if name == Name::Mesh {
-        mesh::run(runs).await?
+        mesh::run(&arguments.mesh).await?
     } else {
         if cluster.is_none() {
             *cluster = Some(Cluster::start(folder).await?);

@@ -60,3 +60,21 @@ fn ticks(stat: &Path) -> anyhow::Result<(String, f64)> {
     // proc(5): utime and stime are fields 14 and 15; the state, field 3, is the first after the name.
     Ok((name, (number(11) + number(12)) * TICK_MICROS))
 }
+
+/// Nanoseconds of CPU that the living threads of some processes have used; finer than ticks, and only for processes whose
+/// threads stay.
+pub(crate) fn cpu_nanos(pids: &[u32]) -> anyhow::Result<f64> {
+    let mut sum = 0.0;
+    for pid in pids {
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            // A thread may end between the listing and the reading.
+            let Ok(text) = std::fs::read_to_string(thread?.path().join("schedstat")) else {
+                continue;
+            };
+            // sched-stats(5): nanoseconds on a CPU, nanoseconds waiting for one, turns.
+            let used = text.split_whitespace().next().context("a schedstat has three numbers")?;
+            sum += used.parse::<f64>()?;
+        }
+    }
+    Ok(sum)
+}

@@ -1,8 +1,13 @@
 //! What a bench found: printed as a table, and written to `target/bench/NAME.json`.
 
+use crate::statistics::interval;
+use crate::statistics::median;
 use anyhow::Context as _;
 use serde::Serialize;
 use std::path::Path;
+
+/// Runs are printed one by one if there are no more of them.
+const RUNS_PRINTED_MAX: usize = 5;
 
 /// One figure, over all runs, beside its peer's in the same runs.
 #[derive(Debug, Serialize)]
@@ -21,6 +26,8 @@ pub(crate) struct Figure {
     pub(crate) ratio: Option<f64>,
     /// The median of `ours`.
     pub(crate) value: f64,
+    /// The 95 % interval of `ratio`, or of `value` where nobody is beside it; absent below six runs.
+    pub(crate) interval: Option<[f64; 2]>,
     /// What it should be, as `ratio <= 3` or `value >= 100000`; absent for what only explains another figure.
     pub(crate) goal: Option<&'static str>,
 }
@@ -35,12 +42,14 @@ impl Figure {
         goal: Option<&'static str>,
     ) -> Self {
         let ours: Vec<f64> = pairs.iter().map(|(ours, _)| *ours).collect();
+        let ratios: Vec<f64> = pairs.iter().map(|(ours, peer)| ours / peer).collect();
         Self {
             metric: metric.into(),
             unit,
             peer: Some(peer),
             peers: pairs.iter().map(|(_, peer)| *peer).collect(),
-            ratio: Some(median(pairs.iter().map(|(ours, peer)| ours / peer).collect())),
+            interval: interval(ratios.clone()),
+            ratio: Some(median(ratios)),
             value: median(ours.clone()),
             ours,
             goal,
@@ -54,9 +63,17 @@ impl Figure {
         runs: Vec<f64>,
         goal: Option<&'static str>,
     ) -> Self {
-        let value = median(runs.clone());
-        let metric = metric.into();
-        Self { metric, unit, ours: runs, peer: None, peers: Vec::new(), ratio: None, value, goal }
+        Self {
+            metric: metric.into(),
+            unit,
+            peer: None,
+            peers: Vec::new(),
+            ratio: None,
+            interval: interval(runs.clone()),
+            value: median(runs.clone()),
+            ours: runs,
+            goal,
+        }
     }
 
     /// Whether it is what it should be; `None` without a goal.
@@ -71,6 +88,43 @@ impl Figure {
         let bound: f64 = words.next().and_then(|bound| bound.parse().ok())?;
         Some(if is_at_most { figure <= bound } else { figure >= bound })
     }
+
+    /// Its line of the table.
+    fn line(&self) -> String {
+        let ours = format!("{} {}", short(self.value), self.unit);
+        let peer = self.peer.map_or_else(String::new, |peer| {
+            format!("{peer} {}", short(median(self.peers.clone())))
+        });
+        let sure = self
+            .interval
+            .map_or_else(String::new, |[low, high]| format!("[{}, {}]", short(low), short(high)));
+        let ratio = self.ratio.map_or_else(String::new, |ratio| format!("x{}", short(ratio)));
+        let goal = match (self.goal, self.is_met()) {
+            (Some(goal), Some(true)) => format!("{goal}: met"),
+            (Some(goal), _) => format!("{goal}: MISSED"),
+            (None, _) => String::new(),
+        };
+        let runs = if self.ours.len() > RUNS_PRINTED_MAX {
+            String::new()
+        } else {
+            let runs: Vec<_> = self.ours.iter().map(|run| short(*run)).collect();
+            format!("   runs {}", runs.join(" "))
+        };
+        let line = format!(
+            "  {:<54} {ours:>22}   {peer:<28} {ratio:>8} {sure:<18} {goal}{runs}",
+            self.metric
+        );
+        line.trim_end().to_owned()
+    }
+}
+
+/// Four digits at least, and no more after the point than say something.
+fn short(value: f64) -> String {
+    match value.abs() {
+        large if large >= 1_000.0 => format!("{value:.0}"),
+        middle if middle >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.3}"),
+    }
 }
 
 /// Prints the figures and writes them to `folder/NAME.json`.
@@ -79,30 +133,9 @@ pub(crate) fn publish(folder: &Path, name: &str, figures: &[Figure]) -> anyhow::
     std::fs::create_dir_all(folder)?;
     std::fs::write(&path, serde_json::to_vec_pretty(figures)?)
         .with_context(|| format!("can't write {}", path.display()))?;
-    crate::say(&format!("\n{name}  ({})", path.display()));
+    crate::say(&format!("\n{name}: medians [95 % interval]  ({})", path.display()));
     for figure in figures {
-        let runs = figure.ours.iter().map(|run| format!("{run:.2}")).collect::<Vec<_>>().join(" ");
-        let beside = match (figure.peer, figure.ratio) {
-            (Some(peer), Some(ratio)) => {
-                format!("   {peer} {:.2}, ratio {ratio:.2}", median(figure.peers.clone()))
-            }
-            _ => String::new(),
-        };
-        let goal = match (figure.goal, figure.is_met()) {
-            (Some(goal), Some(true)) => format!("   goal {goal}: met"),
-            (Some(goal), _) => format!("   goal {goal}: MISSED"),
-            (None, _) => String::new(),
-        };
-        crate::say(&format!(
-            "  {:<44} {:>12.2} {:<14} runs {runs}{beside}{goal}",
-            figure.metric, figure.value, figure.unit
-        ));
+        crate::say(&figure.line());
     }
     Ok(())
-}
-
-/// The middle one; NaN of none.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -1,0 +1,114 @@
+//! Instructions, which no neighbour on the machine changes: of a call in the caller's process.
+//!
+//! A child runs under callgrind twice, the second time for longer; the difference is the work's own, without start and end.
+
+use super::Bench;
+use super::child::Role;
+use super::client;
+use super::client::Client;
+use super::client::Meshed;
+use super::client::payload;
+use crate::report::Figure;
+use anyhow::Context as _;
+use serde::Deserialize;
+use serde::Serialize;
+use std::path::PathBuf;
+use tokio::process::Command;
+use tokio::task::JoinSet;
+
+/// How many calls in the shorter run and in the longer.
+const CALLS: [u32; 2] = [1_000, 3_000];
+const IN_FLIGHT: u32 = 64;
+
+/// What is counted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    authority: PathBuf,
+    address: String,
+    caller: Caller,
+    mtls: bool,
+    calls: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Caller {
+    Mesh,
+    Channel,
+}
+
+pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let to = &bench.callee.addresses;
+    let mut figures = Vec::new();
+    for (name, mtls, address) in [("plain", false, &to.bare[0]), ("mTLS", true, &to.bare_mtls[0])] {
+        let of = async |caller| {
+            let setup = |calls| Setup {
+                authority: bench.authority.path().to_owned(),
+                address: address.clone(),
+                caller,
+                mtls,
+                calls,
+            };
+            let [fewer, more] = CALLS;
+            let counted = count(&Role::Instructions(setup(more))).await?
+                - count(&Role::Instructions(setup(fewer))).await?;
+            anyhow::Ok(counted / f64::from(more - fewer))
+        };
+        let pair = (of(Caller::Mesh).await?, of(Caller::Channel).await?);
+        figures.push(Figure::beside(
+            format!("1 kB calls, {name}, same tonic server: client"),
+            "instr./call",
+            "Channel",
+            &[pair],
+            Some("ratio <= 1.0"),
+        ));
+        bench.progress(&format!("instructions: {name}"));
+    }
+    Ok(figures)
+}
+
+/// How many instructions a child takes from start to end, the kernel's not among them.
+async fn count(role: &Role) -> anyhow::Result<f64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(std::env::current_exe()?)
+        .arg(role.argument()?)
+        .kill_on_drop(true)
+        .output()
+        .await
+        .context("there is no valgrind; install it with `scripts/setup.sh bench`")?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "{role:?} failed: {text}");
+    let (_, after) = text.split_once("Collected :").context("callgrind says what it collected")?;
+    let number = after.split_whitespace().next().context("callgrind says how much")?;
+    Ok(number.parse()?)
+}
+
+/// In the child.
+pub(super) async fn play(setup: Setup) -> anyhow::Result<()> {
+    let Setup { authority, address, caller, mtls, calls } = setup;
+    let identity = if mtls { client::caller(&authority)? } else { client::nobody()? };
+    let meshed = Meshed::to(identity, std::slice::from_ref(&address))?;
+    let client = match caller {
+        Caller::Mesh => meshed.client(),
+        Caller::Channel if mtls => {
+            Client::bare(client::bare_mtls(&address, &authority)?.connect_lazy())
+        }
+        Caller::Channel => Client::bare(client::bare(&address)?.connect_lazy()),
+    };
+    let mut callers = JoinSet::new();
+    for _ in 0..IN_FLIGHT {
+        let mut client = client.clone();
+        callers.spawn(async move {
+            let slug = payload();
+            for _ in 0..calls / IN_FLIGHT {
+                client.call(&slug).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended??;
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! What an endpoint that nobody calls takes in memory, what one beside its connection, and what the library takes.
+//!
+//! Each is measured in a child of its own, from the kernel's view of its pages.
+
+use super::Bench;
+use super::child;
+use super::child::Child;
+use super::child::Role;
+use super::client;
+use super::client::Meshed;
+use super::client::payload;
+use crate::report::Figure;
+use anyhow::Context as _;
+use bytes::Bytes;
+use proto::links::v1::ResolveRequest;
+use proto::links::v1::ResolveResponse;
+use serde::Deserialize;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+use tokio::task::JoinSet;
+
+/// How many endpoints in the smaller child and in the larger; the difference is the endpoints' own.
+const IDLE: [usize; 2] = [1_000, 5_000];
+const CONNECTED: [usize; 2] = [200, 1_000];
+/// Instances of one gRPC service: as few as every caller calls.
+const INSTANCES: usize = 10;
+/// What a call to one of these services is repeated, so that each instance has been called.
+const ROUNDS: usize = 60;
+const CALLS: usize = 2_000;
+const CHILDREN: usize = 3;
+const READY_WAIT_MAX: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Until what was needed only for the start is given back.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// What is held.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    authority: PathBuf,
+    address: String,
+    held: Held,
+    count: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Held {
+    /// Endpoints that are registered and never called.
+    Idle,
+    /// Endpoints that were called and have a connection.
+    Connected,
+    /// Connections of the HTTP/2 library, and nothing else.
+    Connections,
+    /// A mesh that makes calls.
+    Mesh,
+    /// A channel that makes calls.
+    Channel,
+}
+
+pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let to = &bench.callee.addresses;
+    let bytes = async |held, count, address: &String| {
+        let authority = bench.authority.path().to_owned();
+        let setup = Setup { authority, address: address.clone(), held, count };
+        let (_child, bytes): (_, f64) = Child::start(&Role::Memory(setup)).await?;
+        anyhow::Ok(bytes)
+    };
+    let each = async |held, [fewer, more]: [usize; 2]| {
+        let grown = bytes(held, more, &to.bare[0]).await? - bytes(held, fewer, &to.bare[0]).await?;
+        anyhow::Ok(grown / (more - fewer) as f64)
+    };
+    let (mut idle, mut connected, mut library) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..CHILDREN {
+        idle.push(each(Held::Idle, IDLE).await? / 1024.0);
+        let beside = each(Held::Connections, CONNECTED).await?;
+        connected.push((each(Held::Connected, CONNECTED).await? - beside) / 1024.0);
+        let mesh = bytes(Held::Mesh, 1, &to.bare_mtls[0]).await?;
+        let channel = bytes(Held::Channel, 1, &to.bare_mtls[0]).await?;
+        library.push((mesh - channel) / f64::from(1 << 20));
+    }
+    bench.progress("memory");
+    const ENDPOINT: Option<&str> = Some("value <= 4");
+    Ok(vec![
+        Figure::alone("memory of an endpoint never called", "KiB", idle, ENDPOINT),
+        Figure::alone("memory of an idle one beside its connection", "KiB", connected, ENDPOINT),
+        Figure::alone("memory of the library over Channel", "MiB", library, Some("value <= 5")),
+    ])
+}
+
+/// In the child.
+pub(super) async fn play(setup: Setup) -> anyhow::Result<()> {
+    let Setup { authority, address, held, count } = setup;
+    match held {
+        Held::Idle => {
+            let meshed = idle(&address, count).await?;
+            said(&meshed).await
+        }
+        Held::Connected => {
+            let meshed = idle(&address, count).await?;
+            call_each(&meshed, count).await?;
+            said(&meshed).await
+        }
+        Held::Connections => said(&connections(&address, count).await?).await,
+        Held::Mesh => {
+            let meshed = Meshed::to(client::caller(&authority)?, &[address])?;
+            call(&meshed.client()).await?;
+            said(&meshed).await
+        }
+        Held::Channel => {
+            let channel = client::bare_mtls(&address, &authority)?.connect().await?;
+            let client = client::Client::bare(channel);
+            call(&client).await?;
+            said(&client).await
+        }
+    }
+}
+
+async fn said<T>(_held: &T) -> anyhow::Result<()> {
+    tokio::time::sleep(SETTLE).await;
+    child::ready(&resident_bytes()?).await
+}
+
+/// Pages of this process that are in memory.
+fn resident_bytes() -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    let kibibytes: f64 = number.context("smaps_rollup has a line Rss")?.parse()?;
+    Ok(kibibytes * 1024.0)
+}
+
+fn grpc_service(number: usize) -> String {
+    format!("bench.Service{}", number / INSTANCES)
+}
+
+async fn idle(address: &str, count: usize) -> anyhow::Result<Meshed> {
+    let mut meshed = Meshed::to(client::nobody()?, &[])?;
+    let register = |number: usize| mesh::Registration {
+        grpc_services: vec![grpc_service(number)],
+        ..client::registration(&format!("links-{number}"), address)
+    };
+    meshed.leases = (0..count).map(|number| meshed.registry.register(register(number))).collect();
+    let start = Instant::now();
+    while meshed.mesh.view().endpoints.len() < count {
+        anyhow::ensure!(start.elapsed() < READY_WAIT_MAX, "the mesh does not know its endpoints");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(meshed)
+}
+
+/// Calls until every endpoint was called. Nobody implements the method, which is an answer too.
+async fn call_each(meshed: &Meshed, count: usize) -> anyhow::Result<()> {
+    for round in 0..ROUNDS {
+        let mut callers = JoinSet::new();
+        for number in (0..count).step_by(INSTANCES) {
+            let mut client = tonic::client::Grpc::new(meshed.mesh.clone());
+            let path = format!("/{}/Call", grpc_service(number)).parse()?;
+            callers.spawn(async move {
+                client.ready().await.ok();
+                let codec = tonic_prost::ProstCodec::<ResolveRequest, ResolveResponse>::default();
+                let request = tonic::Request::new(ResolveRequest::default());
+                client.unary(request, path, codec).await.map(drop)
+            });
+        }
+        while let Some(ended) = callers.join_next().await {
+            let code = ended?.err().map(|status| status.code());
+            anyhow::ensure!(code == Some(tonic::Code::Unimplemented), "round {round}: {code:?}");
+        }
+    }
+    let view = meshed.mesh.view();
+    let called = view.endpoints.iter().filter(|endpoint| endpoint.latency.is_some()).count();
+    anyhow::ensure!(called * 100 >= count * 98, "{called} of {count} endpoints were called");
+    Ok(())
+}
+
+/// As the mesh opens them, and nothing beside.
+async fn connections(
+    address: &str,
+    count: usize,
+) -> anyhow::Result<(JoinSet<()>, Vec<h2::client::SendRequest<Bytes>>)> {
+    let (mut drivers, mut senders) = (JoinSet::new(), Vec::new());
+    for _ in 0..count {
+        let tcp = tokio::net::TcpStream::connect(address).await?;
+        let (send, mut connection) = h2::client::Builder::new()
+            .initial_window_size(1 << 20)
+            .initial_connection_window_size(8 << 20)
+            .handshake::<_, Bytes>(tcp)
+            .await?;
+        let mut send = send.ready().await?;
+        let request = http::Request::post(format!("http://{address}/bench.Service/Call"));
+        let (response, _) = send.send_request(request.body(())?, true)?;
+        tokio::select! {
+            ended = &mut connection => ended?,
+            response = response => drop(response?),
+        }
+        senders.push(send);
+        drivers.spawn(async move { connection.await.unwrap_or_default() });
+    }
+    Ok((drivers, senders))
+}
+
+async fn call(client: &client::Client) -> anyhow::Result<()> {
+    let mut client = client.clone();
+    let slug = payload();
+    for _ in 0..CALLS {
+        client.call(&slug).await?;
+    }
+    Ok(())
+}
