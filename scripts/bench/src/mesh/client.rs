@@ -16,6 +16,8 @@ use proto::links::v1::ResolveRequest;
 use proto::links::v1::resolver_service_client::ResolverServiceClient;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use tonic::Request;
 use tonic::Status;
 use tonic::transport::Channel;
 use tonic::transport::ClientTlsConfig;
@@ -48,7 +50,20 @@ impl Client {
 
     /// One call.
     pub(super) async fn call(&mut self, slug: &str) -> Result<(), Status> {
+        self.call_within(slug, None).await
+    }
+
+    /// One call that is given up after a while.
+    pub(super) async fn call_within(
+        &mut self,
+        slug: &str,
+        within: Option<Duration>,
+    ) -> Result<(), Status> {
         let request = ResolveRequest { domain: "go.example".into(), slug: slug.to_owned() };
+        let mut request = Request::new(request);
+        if let Some(within) = within {
+            request.set_timeout(within);
+        }
         match self {
             Self::Mesh(client) => client.resolve(request).await.map(drop),
             Self::Bare(client) => client.resolve(request).await.map(drop),

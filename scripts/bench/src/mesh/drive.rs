@@ -115,6 +115,14 @@ impl Paced {
         self.nanos.value_at_quantile(quantile) as f64 / 1_000.0
     }
 
+    /// The same over all calls, one that failed counted as if it had taken so long.
+    pub(super) fn micros_at_of_all(&self, quantile: f64, failed: Duration) -> f64 {
+        let mut all = self.nanos.clone();
+        let nanos = u64::try_from(failed.as_nanos()).unwrap_or(NANOS_MAX);
+        all.saturating_record_n(nanos, self.failed);
+        all.value_at_quantile(quantile) as f64 / 1_000.0
+    }
+
     /// The share that succeeded.
     pub(super) fn success(&self) -> f64 {
         let ok = self.nanos.len() as f64;
@@ -122,11 +130,12 @@ impl Paced {
     }
 }
 
-/// Makes calls at a fixed rate, whether or not those before are answered.
+/// Makes calls at a fixed rate, whether or not those before are answered; each is given up after a while, if that is said.
 pub(super) async fn pace(
     client: &Client,
     per_second: u32,
     duration: Duration,
+    within: Option<Duration>,
 ) -> anyhow::Result<Paced> {
     let runtime = tokio::runtime::Handle::current();
     let client = client.clone();
@@ -143,7 +152,7 @@ pub(super) async fn pace(
             let (mut client, slug) = (client.clone(), Arc::clone(&slug));
             made.spawn_on(
                 async move {
-                    let outcome = client.call(&slug).await;
+                    let outcome = client.call_within(&slug, within).await;
                     outcome.map(|()| due.elapsed())
                 },
                 &runtime,

@@ -149,7 +149,11 @@ fn upstream(pem: &Pem) -> Value {
 /// TLS 1.3 as in the mesh; the peer must be the one that is expected.
 fn common(pem: &Pem, peer: &str) -> Value {
     json!({
-        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
+        "tls_params": {
+            "tls_minimum_protocol_version": "TLSv1_3",
+            // A client's maximum is 1.2 unless it says otherwise.
+            "tls_maximum_protocol_version": "TLSv1_3",
+        },
         "alpn_protocols": ["h2"],
         "tls_certificates": [{
             "certificate_chain": {"inline_string": pem.certificate},

@@ -22,12 +22,12 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let sides = [meshed.client(), Client::bare(bare)];
     let (mut added, mut p50, mut p99) = (Vec::new(), Vec::new(), Vec::new());
     for side in &sides {
-        drive::pace(side, PER_SECOND, WARM_UP).await?;
+        drive::pace(side, PER_SECOND, WARM_UP, None).await?;
     }
     for round in 0..bench.pairs {
         let mut paced = [Paced::new()?, Paced::new()?];
         for side in drive::turns(round, sides.len()) {
-            let turn = drive::pace(&sides[side], PER_SECOND, TURN).await?;
+            let turn = drive::pace(&sides[side], PER_SECOND, TURN, None).await?;
             anyhow::ensure!(turn.failed == 0, "{} calls failed", turn.failed);
             paced[side].add(&turn)?;
         }

@@ -82,7 +82,7 @@ async fn added(bench: &Bench, sides: &[Client; 3]) -> anyhow::Result<Vec<Figure>
     for round in 0..bench.pairs {
         let mut paced = [Paced::new()?, Paced::new()?, Paced::new()?];
         for side in drive::turns(round, sides.len()) {
-            let turn = drive::pace(&sides[side], PER_SECOND, PACED_TURN).await?;
+            let turn = drive::pace(&sides[side], PER_SECOND, PACED_TURN, None).await?;
             anyhow::ensure!(turn.failed == 0, "{} calls failed", turn.failed);
             paced[side].add(&turn)?;
         }
