@@ -3,6 +3,8 @@
 use crate::backend::spawn;
 use bytes::Bytes;
 use h2::Reason;
+use h2::RecvStream;
+use h2::server::SendResponse;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -21,6 +23,13 @@ pub(crate) enum Act {
     Close,
     /// GOAWAY with last id 0: not processed.
     GoAway,
+    /// REFUSED_STREAM for the first call, at once or once it has sent something; an answer to all others, once they are read.
+    RefuseOnce,
+    RefuseOnceAfterData,
+    /// CANCEL: it will not be done.
+    Cancel,
+    /// 403, which is no answer of gRPC.
+    Forbid,
     /// UNAVAILABLE in the trailers, after response headers, asking not to be tried again.
     Unavailable,
 }
@@ -28,6 +37,7 @@ pub(crate) enum Act {
 pub(crate) struct Raw {
     pub(crate) address: String,
     calls: Arc<AtomicUsize>,
+    received: Arc<AtomicUsize>,
     task: AbortHandle,
 }
 
@@ -35,28 +45,31 @@ impl Raw {
     pub(crate) async fn start(act: Act) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let calls = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&calls);
+        let (calls, received) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let counts = (Arc::clone(&calls), Arc::clone(&received));
         let task = spawn(async move {
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                let counted = Arc::clone(&counted);
+                let (calls, received) = counts.clone();
                 spawn(async move {
                     // Whatever a peer does ends the connection, and nothing else.
                     match act {
-                        Act::GoAway => go_away(socket, &counted).await.ok(),
-                        Act::Refuse | Act::Close | Act::Unavailable => {
-                            serve(socket, act, &counted).await.ok()
-                        }
+                        Act::GoAway => go_away(socket, &calls).await.ok(),
+                        _ => serve(socket, act, &calls, &received).await.ok(),
                     }
                 });
             }
         });
-        Self { address, calls, task: task.abort_handle() }
+        Self { address, calls, received, task: task.abort_handle() }
     }
 
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes of requests it has read.
+    pub(crate) fn received(&self) -> usize {
+        self.received.load(Ordering::SeqCst)
     }
 }
 
@@ -66,14 +79,32 @@ impl Drop for Raw {
     }
 }
 
-async fn serve(socket: TcpStream, act: Act, calls: &AtomicUsize) -> Result<(), h2::Error> {
+async fn serve(
+    socket: TcpStream,
+    act: Act,
+    calls: &AtomicUsize,
+    received: &Arc<AtomicUsize>,
+) -> Result<(), h2::Error> {
     let mut connection = h2::server::handshake(socket).await?;
     while let Some(request) = connection.accept().await {
-        let (_, mut respond) = request?;
-        calls.fetch_add(1, Ordering::SeqCst);
+        let (request, mut respond) = request?;
+        let is_first = calls.fetch_add(1, Ordering::SeqCst) == 0;
+        let body = request.into_body();
         match act {
-            Act::Refuse => respond.send_reset(Reason::REFUSED_STREAM),
             Act::Close | Act::GoAway => return Ok(()),
+            Act::Cancel => respond.send_reset(Reason::CANCEL),
+            Act::Refuse => respond.send_reset(Reason::REFUSED_STREAM),
+            Act::RefuseOnce if is_first => respond.send_reset(Reason::REFUSED_STREAM),
+            Act::RefuseOnceAfterData if is_first => {
+                spawn(refuse_after_data(body, respond));
+            }
+            Act::RefuseOnce | Act::RefuseOnceAfterData => {
+                spawn(read_and_answer(body, respond, Arc::clone(received)));
+            }
+            Act::Forbid => {
+                let response = http::Response::builder().status(403).body(()).unwrap();
+                respond.send_response(response, true)?;
+            }
             Act::Unavailable => {
                 let mut stream = respond.send_response(http::Response::new(()), false)?;
                 stream.send_data(Bytes::new(), false)?;
@@ -85,6 +116,29 @@ async fn serve(socket: TcpStream, act: Act, calls: &AtomicUsize) -> Result<(), h
         }
     }
     Ok(())
+}
+
+async fn refuse_after_data(mut body: RecvStream, mut respond: SendResponse<Bytes>) {
+    body.data().await;
+    respond.send_reset(Reason::REFUSED_STREAM);
+}
+
+async fn read_and_answer(
+    mut body: RecvStream,
+    mut respond: SendResponse<Bytes>,
+    received: Arc<AtomicUsize>,
+) -> Result<(), h2::Error> {
+    while let Some(data) = body.data().await {
+        let data = data?;
+        received.fetch_add(data.len(), Ordering::SeqCst);
+        body.flow_control().release_capacity(data.len())?;
+    }
+    let mut stream = respond.send_response(http::Response::new(()), false)?;
+    // One empty message.
+    stream.send_data(Bytes::from_static(&[0; 5]), false)?;
+    let trailers = [("grpc-status", "0")];
+    let trailers = trailers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+    stream.send_trailers(http::HeaderMap::from_iter(trailers))
 }
 
 const SETTINGS: u8 = 4;

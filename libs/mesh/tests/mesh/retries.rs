@@ -2,13 +2,18 @@
 
 use crate::backend::Backend;
 use crate::backend::Behaviour;
+use crate::backend::CHAT;
 use crate::backend::LINKS;
+use crate::chat::chat;
 use crate::raw::Act;
 use crate::raw::Raw;
 use crate::world::World;
+use crate::world::eventually;
+use crate::world::reason;
 use crate::world::registration;
 use mesh::Identity;
 use mesh::Mesh;
+use prost::Message as _;
 use proto::links::v1::CreateLinkRequest;
 use proto::links::v1::GetLinkRequest;
 use proto::links::v1::links_service_client::LinksServiceClient;
@@ -107,10 +112,100 @@ async fn after_a_lost_connection_only_what_may_be_repeated_is_sent_again() {
     let raw = Raw::start(Act::Close).await;
     let _lease = world.registry.register(registration("links-1", &raw.address, &[LINKS]));
     let mesh = plaintext(&world);
-    assert_eq!(create(&mesh).await.unwrap_err().code(), Code::Unavailable);
+    let error = create(&mesh).await.unwrap_err();
+    assert_eq!((error.code(), reason(&error).as_str()), (Code::Unavailable, "OUTCOME_UNKNOWN"));
+    assert!(error.message().contains("the outcome is unknown"), "{}", error.message());
+    assert!(!error.message().contains("links-1"), "no instance is named: {}", error.message());
     assert_eq!(raw.calls(), 1);
-    assert_eq!(get(&mesh).await.unwrap_err().code(), Code::Unavailable);
+    let error = get(&mesh).await.unwrap_err();
+    assert_eq!((error.code(), reason(&error).as_str()), (Code::Unavailable, "NO_ENDPOINT"));
     assert_eq!(raw.calls(), 1 + 5);
+}
+
+#[tokio::test]
+async fn whatever_a_call_fails_with_has_a_reason() {
+    for (act, code, expected) in [
+        (Act::Cancel, Code::Cancelled, "CANCELLED"),
+        (Act::Forbid, Code::PermissionDenied, "PEER_NOT_GRPC"),
+    ] {
+        let world = World::new();
+        let raw = Raw::start(act).await;
+        let _lease = world.registry.register(registration("links-1", &raw.address, &[LINKS]));
+        let error = get(&plaintext(&world)).await.unwrap_err();
+        assert_eq!((error.code(), reason(&error).as_str()), (code, expected));
+        assert!(!error.message().contains("links-1"), "{}", error.message());
+        assert_eq!(raw.calls(), 1, "{act:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_large_message_is_sent_again_whole() {
+    for act in [Act::RefuseOnce, Act::RefuseOnceAfterData] {
+        let world = World::new();
+        let raw = Raw::start(act).await;
+        let _lease = world.registry.register(registration("links-1", &raw.address, &[LINKS]));
+        let mut client = LinksServiceClient::new(plaintext(&world));
+        let request = GetLinkRequest { name: "x".repeat(3 << 20) };
+        let size = request.encoded_len() + 5;
+        client.get_link(request).await.unwrap();
+        assert_eq!((raw.calls(), raw.received()), (2, size), "{act:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_sent_again_only_if_nothing_of_it_was_read() {
+    let world = World::new();
+    let raw = Raw::start(Act::RefuseOnce).await;
+    let _lease = world.registry.register(registration("links-1", &raw.address, &[CHAT]));
+    let (send, messages) = tokio::sync::mpsc::channel(1);
+    let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
+    let mesh = plaintext(&world);
+    let calling = async {
+        let mut answers = chat(&mesh, messages).await.unwrap();
+        assert!(answers.message().await.unwrap().is_some());
+    };
+    let talking = async {
+        eventually("the second attempt", || async { raw.calls() == 2 }).await;
+        send.send(GetLinkRequest::default()).await.unwrap();
+        drop(send);
+    };
+    tokio::join!(calling, talking);
+    assert_eq!(raw.received(), 5);
+
+    let raw = Raw::start(Act::RefuseOnceAfterData).await;
+    let world = World::new();
+    let _lease = world.registry.register(registration("links-1", &raw.address, &[CHAT]));
+    let messages = tokio_stream::iter([GetLinkRequest::default()]);
+    let error = chat(&plaintext(&world), messages).await.unwrap_err();
+    assert_eq!((error.code(), raw.calls()), (Code::Unavailable, 1));
+}
+
+#[tokio::test]
+async fn a_server_says_when_it_wants_to_be_asked_again() {
+    let world = World::new();
+    let backend = Backend::start(&world, "links-1", Behaviour::PushBack("200")).await;
+    let mesh = world.mesh("edge");
+    let started = std::time::Instant::now();
+    assert_eq!(get(&mesh).await.unwrap_err().message(), "as the test says");
+    assert_eq!(backend.calls(), 5);
+    assert!(started.elapsed() >= std::time::Duration::from_millis(4 * 200));
+}
+
+#[tokio::test]
+async fn a_policy_says_after_which_codes_and_how_often() {
+    let world = World::new();
+    let backend = Backend::start(&world, "links-1", Behaviour::Fail(Code::Aborted)).await;
+    let mesh = world.mesh("edge");
+    let policy = r#"{"routes": [{"name": "all", "retry": {"attempts_max": 3, "codes": ["ABORTED"],
+        "backoff_min": "0.001s", "backoff_max": "0.002s"}}]}"#;
+    world.obey(&mesh, policy).await;
+    assert_eq!(get(&mesh).await.unwrap_err().code(), Code::Aborted);
+    assert_eq!(backend.calls(), 3);
+    assert_eq!(create(&mesh).await.unwrap_err().code(), Code::Aborted);
+    assert_eq!(backend.calls(), 3 + 1);
+    backend.behave(Behaviour::Fail(Code::Unavailable));
+    assert_eq!(get(&mesh).await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(backend.calls(), 3 + 1 + 1);
 }
 
 #[tokio::test]

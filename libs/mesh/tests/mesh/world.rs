@@ -71,7 +71,7 @@ impl World {
         let after = policies.head("links").await.unwrap().revision;
         let revision = after + 1;
         let value = format!(
-            r#"{{"policy": {policy}, "revision": "{revision}", "apply_time": "2026-01-02T03:04:05Z"}}"#
+            r#"{{"service": "links", "policy": {policy}, "revision": "{revision}", "apply_time": "2026-01-02T03:04:05Z"}}"#
         );
         let change = PolicyAppend {
             service: "links".to_owned(),
