@@ -116,6 +116,11 @@ impl hyper::service::Service<http::Request<Incoming>> for Admitted {
 }
 
 impl Admitted {
+    /// How old the policy lets a connection of a caller become.
+    pub(super) fn connection_age_max(&self) -> Option<Duration> {
+        self.shared.rules().policy.connections.age_max
+    }
+
     fn admit(
         &self,
         mut request: http::Request<Incoming>,

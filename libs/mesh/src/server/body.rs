@@ -12,10 +12,14 @@ use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Instant;
 use tokio::time::Sleep;
 use tonic::Code;
 use tonic::Status;
 use tonic::body::Body;
+
+/// How many frames of a response pass until the time is looked at.
+const FRAMES_UNTIMED_MAX: u32 = 16;
 
 #[derive(Default)]
 pub(super) struct ServerBody {
@@ -23,6 +27,8 @@ pub(super) struct ServerBody {
     /// Until the end was counted.
     record: Option<Record>,
     deadline: Option<Deadline>,
+    /// Since the time was last looked at.
+    frames: u32,
     /// Only if the handler makes the peer wait.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -37,7 +43,7 @@ impl ServerBody {
         if let Some(tap) = &record.tap {
             tap.answered(head);
         }
-        let mut body = Self { body, record: Some(record), deadline, timer: None };
+        let mut body = Self { body, record: Some(record), deadline, frames: 0, timer: None };
         if let Some(code) = code_of(head) {
             body.end(code, head);
         }
@@ -68,6 +74,13 @@ impl ServerBody {
         timer.as_mut().poll(context)
     }
 
+    /// Whether the deadline has passed of a stream that never makes its peer wait. Looks now and then.
+    fn is_late(&mut self) -> bool {
+        let Some(deadline) = self.deadline else { return false };
+        self.frames += 1;
+        self.frames.is_multiple_of(FRAMES_UNTIMED_MAX) && deadline.left(Instant::now()).is_zero()
+    }
+
     /// Ends the response where it is, with a status.
     fn cut(&mut self) -> Result<Frame<Bytes>, Status> {
         self.body = Body::empty();
@@ -87,6 +100,9 @@ impl http_body::Body for ServerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
+        if this.is_late() {
+            return Poll::Ready(Some(this.cut()));
+        }
         match Pin::new(&mut this.body).poll_frame(context) {
             Poll::Pending => {
                 ready!(this.poll_deadline(context));
@@ -119,4 +135,50 @@ impl Drop for ServerBody {
 
 fn code_of(headers: &HeaderMap) -> Option<Code> {
     headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Identity;
+    use crate::methods::METHODS;
+    use crate::server::Access;
+    use crate::server::Server;
+    use crate::server::ServerOptions;
+    use http_body_util::BodyExt as _;
+    use http_body_util::StreamBody;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_stream_that_never_waits_is_cut_at_its_deadline_too() {
+        let identity = Identity::plaintext_for_bench("links").unwrap();
+        let options =
+            ServerOptions { instance: "links-1".to_owned(), identity, access: Access::new() };
+        let shared = Server::new(options, &mut Default::default()).unwrap().shared;
+        let peer = crate::identity::PeerIdentity::service("edge").unwrap();
+        let record = Record {
+            metrics: shared.metrics_of(&peer.service),
+            shared: Arc::clone(&shared),
+            method: METHODS.of_path("/a.B/C"),
+            started: Instant::now(),
+            tap: None,
+            permit: None,
+            finished: false,
+        };
+        let frames = futures_util::stream::repeat_with(|| {
+            Ok::<_, Status>(Frame::data(Bytes::from_static(b"x")))
+        });
+        let deadline = Some(Deadline(Instant::now() + Duration::from_millis(20)));
+        let body = Body::new(StreamBody::new(frames));
+        let mut body = ServerBody::new(body, &HeaderMap::new(), deadline, record);
+        let last = loop {
+            let frame = body.frame().await.unwrap().unwrap();
+            if let Ok(trailers) = frame.into_trailers() {
+                break trailers;
+            }
+        };
+        assert_eq!(code_of(&last), Some(Code::DeadlineExceeded));
+        assert!(deadline.unwrap().left(Instant::now()).is_zero());
+    }
 }

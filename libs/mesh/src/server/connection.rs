@@ -27,6 +27,16 @@ const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(5);
 const ANONYMOUS_LIFE_MAX: Duration = Duration::from_secs(15);
 /// How many calls a peer may have in flight on one connection.
 const STREAMS_MAX: u32 = 1_024;
+/// How many calls a peer may have taken back that were not looked at yet; with more it is taken for an attack (HTTP/2 rapid reset,
+/// CVE-2023-44487) and loses its connection. The library's 20 would hit a caller whose calls all time out while this process
+/// stands still, so it is as many as a peer may have in flight.
+const PENDING_RESETS_MAX: usize = 1_024;
+/// How many calls a peer may have that broke the protocol (CVE-2025-8671); h2's default, said here because a limit has a name.
+const ERROR_RESETS_MAX: usize = 1_024;
+/// A connection ends at this multiple of the age at which the policy has callers replace it, so that our own callers, which do
+/// that, are not disturbed, and all others don't stay for ever with the instance that they found first (gRFC A9). Random in
+/// between, so that those who came together don't leave together.
+const AGE_OF_POLICY: std::ops::Range<f64> = 1.2..1.4;
 /// The largest header block that is accepted.
 const HEADER_BYTES_MAX: u32 = 32 << 10;
 /// How much a peer may send before it is read: per stream, and in all.
@@ -109,9 +119,12 @@ async fn serve_http<T>(
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let too_old = outlives(admitted.connection_age_max());
     let connection = http2::Builder::new(Calls(life.tasks.clone()))
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(ERROR_RESETS_MAX)
         .max_header_list_size(HEADER_BYTES_MAX)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -125,8 +138,19 @@ where
         served = connection.as_mut() => return Ok(served?),
         () = life.stop.cancelled() => connection.as_mut().graceful_shutdown(),
         () = over => connection.as_mut().graceful_shutdown(),
+        () = too_old => connection.as_mut().graceful_shutdown(),
     }
+    // GOAWAY twice: with the highest id that there is, and, once the peer must have seen that, with the last that was taken. What
+    // crossed the first is served; what crosses the second the peer knows to be untouched.
     Ok(connection.await?)
+}
+
+/// Waits until a connection is older than one of its callers would keep it.
+async fn outlives(age_of_callers: Option<Duration>) {
+    match age_of_callers {
+        None => std::future::pending().await,
+        Some(age) => tokio::time::sleep(age.mul_f64(rand::random_range(AGE_OF_POLICY))).await,
+    }
 }
 
 /// Runs the calls of a connection where the server waits for them.

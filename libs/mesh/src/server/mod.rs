@@ -5,9 +5,12 @@ mod admit;
 mod authorize;
 mod body;
 mod concurrency;
+mod concurrency_metrics;
 mod connection;
 mod gcra;
 mod gradient;
+#[cfg(test)]
+mod overload;
 mod preface;
 mod principal;
 mod rate_limits;
@@ -142,12 +145,14 @@ impl Server {
     pub fn new(options: ServerOptions, metrics: &mut MetricsRegistry) -> anyhow::Result<Self> {
         let ServerOptions { instance, identity, access } = options;
         let policy = PolicyCell::default_of(identity.service());
+        let limiter = Limiter::new();
+        concurrency_metrics::register(limiter.clone(), metrics);
         anyhow::ensure!(identity.peer().role != Role::Anonymous, "a server has a certificate");
         let shared = Shared {
             started: Instant::now(),
             rules: ArcSwap::from_pointee(Rules::of(Arc::clone(&policy.load()), None)),
             policy,
-            limiter: Limiter::new(),
+            limiter,
             reports: Reports::new(metrics),
             callers: Mutex::default(),
             taps: Taps::new(&instance),

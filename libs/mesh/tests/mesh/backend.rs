@@ -240,6 +240,13 @@ impl Backend {
         backend
     }
 
+    /// Without TLS and a registry; every peer is taken for `edge`.
+    pub(crate) async fn plaintext(instance: &str) -> Self {
+        let identity = Identity::plaintext_for_bench("edge").unwrap();
+        let metrics = &mut Metrics::default();
+        Self::serve(identity, instance, Behaviour::Answer, None, metrics).await
+    }
+
     async fn serve(
         identity: Identity,
         instance: &str,
@@ -306,6 +313,11 @@ impl Backend {
         lease.withdraw().await;
         stop.cancel();
         serving.await.unwrap();
+    }
+
+    /// Begins to stop, without a word to the registry.
+    pub(crate) fn begin_to_stop(&self) {
+        self.stop.cancel();
     }
 
     /// Stops without a word to the registry, and finishes what is in flight.

@@ -22,4 +22,5 @@ mod rules;
 mod servers;
 mod taps;
 mod timeouts;
+mod wire;
 mod world;
