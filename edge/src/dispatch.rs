@@ -13,6 +13,7 @@ use http::Request;
 use http::Response;
 use http::header;
 use hyper::body::Incoming;
+use rpc::trace::Carried;
 use service::HttpMetrics;
 use tracing::Instrument as _;
 
@@ -56,7 +57,9 @@ pub(crate) async fn answer(
         // Below the usual level: a span for each redirect costs more than the redirect.
         let span = tracing::debug_span!("redirect", method, route = SLUG_ROUTE);
         rpc::trace::adopt(&span, request.headers());
-        let response = edge.redirects.answer(peer.ip(), &request).instrument(span).await;
+        let carried = Carried::of(request.headers());
+        let answer = edge.redirects.answer(peer.ip(), &request).instrument(span);
+        let response = carried.scope(answer).await;
         let (status, took) = (response.status().as_u16(), began.elapsed());
         tracing::debug!(method, route = SLUG_ROUTE, status, ?took, "answered");
         edge.http.observe(method, SLUG_ROUTE, status, "", took);
@@ -112,6 +115,7 @@ async fn call(edge: Arc<Edge>, request: Request<Incoming>, began: Instant) -> Re
     }
     let span = tracing::info_span!("request", route = observation.route);
     rpc::trace::adopt(&span, request.headers());
+    let carried = Carried::of(request.headers());
     let answer = async {
         match (dialect, found?) {
             (Some(dialect), _) => grpc::answer(gateway, dialect, request).await,
@@ -119,7 +123,7 @@ async fn call(edge: Arc<Edge>, request: Request<Incoming>, began: Instant) -> Re
             (None, None) => Err(Fault::path_unknown()),
         }
     };
-    let outcome = answer.instrument(span).await;
+    let outcome = carried.scope(answer.instrument(span)).await;
     let mut response = outcome.unwrap_or_else(|fault| {
         observation.is_grpc = false;
         fault.into_response()

@@ -41,13 +41,9 @@ pub(crate) const STREAM_MAX: Duration = Duration::from_hours(1);
 const LINGER_MAX: Duration = Duration::from_secs(5);
 const LINGER_BYTES_MAX: usize = 64 << 20;
 const SERVER_TIMEOUT: HeaderName = HeaderName::from_static("x-server-timeout");
-/// What a client's metadata may say to services.
-const PASSED: [HeaderName; 4] = [
-    HeaderName::from_static("traceparent"),
-    HeaderName::from_static("tracestate"),
-    HeaderName::from_static("grpc-encoding"),
-    HeaderName::from_static("grpc-accept-encoding"),
-];
+/// What a client's metadata may say to services. Its trace is passed on by the mesh (`rpc::trace`).
+const PASSED: [HeaderName; 2] =
+    [HeaderName::from_static("grpc-encoding"), HeaderName::from_static("grpc-accept-encoding")];
 
 /// The metadata of a call on behalf of a client. `takes_frames`: the body stays as the client framed it, encoding included.
 pub(crate) fn metadata(
@@ -197,13 +193,12 @@ mod tests {
             ("x-api-key", "secret"),
             ("cookie", "x"),
             ("grpc-encoding", "gzip"),
-            ("traceparent", "00-1-2-01"),
         ]);
         let deadline = Deadline(Instant::now() + Duration::from_secs(1));
         let ours = HeaderValue::from_static("b3Vycw");
         for (takes_frames, names) in [
-            (true, &["grpc-encoding", "grpc-timeout", "linkmesh-principal-bin", "traceparent"][..]),
-            (false, &["grpc-timeout", "linkmesh-principal-bin", "traceparent"]),
+            (true, &["grpc-encoding", "grpc-timeout", "linkmesh-principal-bin"][..]),
+            (false, &["grpc-timeout", "linkmesh-principal-bin"]),
         ] {
             let metadata = metadata(&client, ours.clone(), deadline, takes_frames);
             let mut passed: Vec<&str> = metadata.keys().map(HeaderName::as_str).collect();

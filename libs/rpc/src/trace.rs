@@ -1,36 +1,74 @@
-//! The W3C trace context of a call (`traceparent`, `tracestate`), between spans and headers.
+//! The trace that a call belongs to, between headers and spans, and from a call to those that are made for it.
 //!
-//! How it is written is set once, by the host's telemetry; a process without traces sends none and reads none.
+//! W3C's `traceparent` and `tracestate` are preferred; B3, in one header or several, is understood, and sent on beside W3C's where the caller
+//! used it. A process whose telemetry is off, or that left a call out of it, adds no span of its own and passes on what it was
+//! sent: the trace stays whole around it.
+
+mod b3;
+mod carried;
+
+pub use carried::Carried;
 
 use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
+use opentelemetry::Context;
 use opentelemetry::global;
 use opentelemetry::propagation::Extractor;
 use opentelemetry::propagation::Injector;
+use opentelemetry::trace::SpanContext;
 use opentelemetry::trace::TraceContextExt as _;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// Writes the current span's trace context into the headers of a call that it makes, in place of any that are there.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Writes the trace into the headers of a call: the current span's, in place of any that is there; without one, what the call that is
+/// being handled carried, unless the headers name a trace already.
 pub fn inject(headers: &mut HeaderMap) {
     let context = Span::current().context();
-    if context.span().span_context().is_valid() {
-        global::get_text_map_propagator(|propagator| {
-            propagator.inject_context(&context, &mut Headers(headers));
-        });
+    let span = context.span().span_context().clone();
+    let carried = Carried::here();
+    if !span.is_valid() {
+        carried.copy_to(headers);
+        return;
+    }
+    global::get_text_map_propagator(|propagator| {
+        propagator.inject_context(&context, &mut Headers(headers));
+    });
+    if let Some(form) = carried.b3() {
+        b3::write(&span, form, headers);
     }
 }
 
 /// Makes `span` a child of the span that the caller's headers name, if they name one. Before anything has entered it.
 pub fn adopt(span: &Span, headers: &HeaderMap) {
-    if span.is_disabled() || !headers.contains_key("traceparent") {
+    if span.is_disabled() {
         return;
     }
-    let parent =
-        global::get_text_map_propagator(|propagator| propagator.extract(&Received(headers)));
+    let Some(parent) = parent(headers) else { return };
     // It fails only where there is no telemetry, and then nobody looks at parents.
-    drop(span.set_parent(parent));
+    drop(span.set_parent(Context::new().with_remote_span_context(parent)));
+}
+
+/// The span that headers name. A malformed `traceparent` is as good as none.
+fn parent(headers: &HeaderMap) -> Option<SpanContext> {
+    if headers.get(&TRACEPARENT).is_some_and(is_well_formed) {
+        let context =
+            global::get_text_map_propagator(|propagator| propagator.extract(&Received(headers)));
+        let parent = context.span().span_context().clone();
+        if parent.is_valid() {
+            return Some(parent);
+        }
+    }
+    b3::read(headers)
+}
+
+/// Whether ids are of the length that W3C wants; the propagator takes shorter ones.
+fn is_well_formed(traceparent: &HeaderValue) -> bool {
+    let lengths = traceparent.as_bytes().split(|byte| *byte == b'-').map(<[u8]>::len);
+    lengths.take(4).eq([2, 32, 16, 2])
 }
 
 struct Headers<'a>(&'a mut HeaderMap);
@@ -58,42 +96,4 @@ impl Extractor for Received<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use opentelemetry::trace::TracerProvider as _;
-    use opentelemetry_sdk::propagation::TraceContextPropagator;
-    use opentelemetry_sdk::trace::SdkTracerProvider;
-    use tracing_subscriber::layer::SubscriberExt as _;
-
-    use super::*;
-
-    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-
-    #[test]
-    fn what_a_caller_began_goes_on_in_the_calls_that_are_made_for_it() {
-        global::set_text_map_propagator(TraceContextPropagator::new());
-        let provider = SdkTracerProvider::builder().build();
-        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            let mut received = HeaderMap::new();
-            let parent = format!("00-{TRACE}-b7ad6b7169203331-01");
-            received.insert("traceparent", parent.parse().unwrap());
-            let span = tracing::info_span!("call");
-            adopt(&span, &received);
-
-            let mut sent = HeaderMap::new();
-            span.in_scope(|| inject(&mut sent));
-            let sent = sent["traceparent"].to_str().unwrap();
-            assert!(sent.starts_with(&format!("00-{TRACE}-")), "{sent}");
-            assert_ne!(sent, parent, "the call has a span of its own");
-        });
-    }
-
-    #[test]
-    fn without_telemetry_what_is_there_stays_as_it_is() {
-        let mut headers = HeaderMap::new();
-        headers.insert("traceparent", "00-1-2-01".parse().unwrap());
-        adopt(&tracing::info_span!("call"), &headers);
-        inject(&mut headers);
-        assert_eq!(headers["traceparent"], "00-1-2-01");
-    }
-}
+mod tests;

@@ -14,6 +14,7 @@ use http::HeaderMap;
 use http_body::Body;
 use http_body::Frame;
 use http_body::SizeHint;
+use rpc::trace::Carried;
 use tonic::Code;
 use tower::Service;
 use tracing::Instrument as _;
@@ -78,15 +79,17 @@ where
         let route = route(request.uri().path());
         let span = tracing::info_span!("call", service = self.layer.service, method = route);
         rpc::trace::adopt(&span, request.headers());
+        let carried = Carried::of(request.headers());
         let mut watch =
             Watch { metrics: self.layer.metrics.clone(), route, begun: Instant::now(), code: None };
         let answer = self.inner.call(request);
+        let kept = carried.clone();
         let watched = async move {
             let response = answer.await?;
             watch.read_code(response.headers());
-            Ok(response.map(|body| WatchedBody { body, watch }))
+            Ok(response.map(|body| WatchedBody { body, watch, carried: kept }))
         };
-        Box::pin(watched.instrument(span))
+        Box::pin(carried.scope(watched.instrument(span)))
     }
 }
 
@@ -143,6 +146,8 @@ fn names(code: Code) -> (u16, &'static str) {
 pub(crate) struct WatchedBody<R> {
     body: R,
     watch: Watch,
+    /// For the calls that are made while the answer is produced.
+    carried: Carried,
 }
 
 impl<R: Body + Unpin> Body for WatchedBody<R> {
@@ -153,7 +158,8 @@ impl<R: Body + Unpin> Body for WatchedBody<R> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<R::Data>, R::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let Self { body, carried, .. } = &mut *self;
+        let frame = ready!(carried.sync_scope(|| Pin::new(body).poll_frame(context)));
         if let Some(Ok(frame)) = &frame
             && let Some(trailers) = frame.trailers_ref()
         {
