@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use mesh::identity::Issuer;
 use service::Host;
 use service::Telemetry;
 use tokio_util::sync::CancellationToken;
@@ -52,8 +53,18 @@ pub(crate) fn host(configuration: &mut Configuration, services: &[ServiceName]) 
         // A section was required for every service that is run.
         host = match service {
             ServiceName::Control => {
-                let section = configuration.control.take().expect("control was wanted");
-                host.add(control::NAME, section.listen, |cx| control::assemble(section.config, cx))
+                let mut section = configuration.control.take().expect("control was wanted");
+                let (mesh, data) = (&configuration.host.mesh, &configuration.host.host.data);
+                let folder = section.config.authority.take();
+                let folder = folder.unwrap_or_else(|| mesh.authority_folder(data));
+                section.config.authority = Some(folder.clone());
+                // Who issues the others' certificates can't wait for one.
+                let life = section.config.certificate_life;
+                host.issued_by(control::NAME, Issuer::File { folder, life }).add(
+                    control::NAME,
+                    section.listen,
+                    |cx| control::assemble(section.config, cx),
+                )
             }
             ServiceName::Identity => {
                 let section = configuration.identity.take().expect("identity was wanted");

@@ -5,6 +5,7 @@
 //! disconnect, so both are supervised here: whatever happens, begin again.
 
 mod diagnosis;
+mod join_tokens;
 mod lease;
 mod location;
 mod policies;
@@ -14,6 +15,7 @@ mod watch;
 pub(crate) use location::without_password;
 
 use crate::policy::PolicySet;
+use crate::registry::JoinTokenStore;
 use crate::registry::LEAVE_WAIT_MAX;
 use crate::registry::Lease;
 use crate::registry::Member;
@@ -27,6 +29,7 @@ use anyhow::Context as _;
 use etcd_client::Client;
 use etcd_client::ConnectOptions;
 use futures_util::future::BoxFuture;
+use join_tokens::EtcdJoinTokens;
 use lease::Order;
 use lease::Wanted;
 use location::Location;
@@ -90,6 +93,10 @@ impl Registry for EtcdRegistry {
 
     fn policy_store(&self) -> Arc<dyn PolicyStore> {
         Arc::new(EtcdPolicies { members: self.members() })
+    }
+
+    fn join_tokens(&self) -> Arc<dyn JoinTokenStore> {
+        Arc::new(EtcdJoinTokens { members: self.members() })
     }
 
     fn diagnose(&self) -> BoxFuture<'_, Vec<Member>> {

@@ -101,7 +101,7 @@ pub(super) async fn join(
         certificate_request: key.request.clone(),
         credential: Some(proof.credential),
     };
-    let mesh = place.channel(Identity::joining(&proof.pins)?)?;
+    let mesh = place.channel(Identity::anonymous(&proof.pins)?)?;
     let answer = JoinServiceClient::new(mesh.clone()).join(within(request)).await;
     mesh.close().await;
     let answer = answer.map_err(|status| refused("joining", status))?;

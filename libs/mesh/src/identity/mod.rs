@@ -28,6 +28,7 @@ pub use authority::LocalAuthority;
 pub use authority::Rotation;
 pub use authority::Signer;
 pub use credentials::Credentials;
+pub use credentials::CredentialsPem;
 pub use credentials::ROOTS_MAX;
 pub use credentials::Validity;
 pub use fingerprint::Fingerprint;
@@ -107,8 +108,11 @@ impl Identity {
         Ok(identity)
     }
 
-    /// Nobody yet: only for the call by which a process joins, to who leads to one of the roots `pins`.
-    pub(crate) fn joining(pins: &[Fingerprint]) -> anyhow::Result<Self> {
+    /// Nobody yet: for the call by which a process joins, to who leads to one of the roots `pins`. Nothing else is open to it.
+    ///
+    /// # Errors
+    /// If there are no pins.
+    pub fn anonymous(pins: &[Fingerprint]) -> anyhow::Result<Self> {
         let client = Arc::new(joining::client(pins)?);
         Ok(Self::with_security(PeerIdentity::anonymous(), Security::Joining(client)))
     }

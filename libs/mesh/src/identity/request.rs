@@ -1,6 +1,7 @@
 //! A request for a certificate: a public key, and the proof that whoever asks has the private one.
 
 use super::Fingerprint;
+use super::pem;
 use anyhow::Context as _;
 use anyhow::ensure;
 use rcgen::CertificateParams;
@@ -37,6 +38,14 @@ impl NewKey {
             key: PrivatePkcs8KeyDer::from(key.serialize_der()),
             request: request.der().to_vec(),
         })
+    }
+}
+
+impl NewKey {
+    /// The key, PKCS#8 as PEM.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        pem::encode("PRIVATE KEY", self.key.secret_pkcs8_der())
     }
 }
 

@@ -6,6 +6,7 @@
 use super::Change;
 use super::Entry;
 use super::Instance;
+use super::JoinTokenStore;
 use super::Lease;
 use super::Member;
 use super::PolicyStore;
@@ -15,6 +16,7 @@ use super::Registry;
 use super::UPDATES_MAX;
 use super::Update;
 use super::Watch;
+use super::memory_join_tokens::MemoryJoinTokens;
 use super::memory_policies::MemoryPolicies;
 use crate::policy::PolicySet;
 use futures_util::future::BoxFuture;
@@ -39,13 +41,14 @@ const ALIVE_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct MemoryRegistry {
     shared: Arc<Shared>,
     policies: Arc<MemoryPolicies>,
+    join_tokens: MemoryJoinTokens,
 }
 
 impl MemoryRegistry {
     /// A registry without instances, with the policies in the file, if there is one.
     pub(super) fn open(policies: Option<&Path>) -> anyhow::Result<Self> {
         let policies = Arc::new(MemoryPolicies::open(policies)?);
-        Ok(Self { shared: Arc::default(), policies })
+        Ok(Self { shared: Arc::default(), policies, join_tokens: MemoryJoinTokens::default() })
     }
 }
 
@@ -138,6 +141,10 @@ impl Registry for MemoryRegistry {
 
     fn policy_store(&self) -> Arc<dyn PolicyStore> {
         Arc::clone(&self.policies) as Arc<dyn PolicyStore>
+    }
+
+    fn join_tokens(&self) -> Arc<dyn JoinTokenStore> {
+        Arc::new(self.join_tokens.clone())
     }
 
     fn diagnose(&self) -> BoxFuture<'_, Vec<Member>> {

@@ -3,11 +3,16 @@
 //! Two adapters, `memory:` and `etcd://`, pass one conformance suite. An adapter reports what it sees, in order; what to
 //! make of it (an expired lease only makes an instance suspect) is decided once, in the channel.
 
+mod join_tokens;
 mod memory;
+mod memory_join_tokens;
 mod memory_policies;
 mod policies;
 pub(crate) mod timestamp_text;
 
+pub use join_tokens::JOIN_TOKENS_MAX;
+pub use join_tokens::JoinTokenEntry;
+pub use join_tokens::JoinTokenStore;
 pub use policies::POLICY_REVISIONS_MAX;
 pub use policies::PolicyAppend;
 pub use policies::PolicyChange;
@@ -185,6 +190,9 @@ pub trait Registry: fmt::Debug + Send + Sync {
 
     /// Where policies are kept.
     fn policy_store(&self) -> Arc<dyn PolicyStore>;
+
+    /// Where join tokens are remembered.
+    fn join_tokens(&self) -> Arc<dyn JoinTokenStore>;
 
     /// Asks each member of its cluster how it is, all at once; none of a registry that has no members. Takes at most
     /// [`DIAGNOSIS_WAIT_MAX`].

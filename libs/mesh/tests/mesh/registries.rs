@@ -4,10 +4,12 @@ use crate::following::Following;
 use crate::world::eventually;
 use crate::world::registration;
 use mesh::Registry;
+use mesh::registry::JoinTokenEntry;
 use stack::Etcd;
 use stack::Options;
 use stack::TemporaryFolder;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Two gRPC services, so that an instance is several entries.
 const SERVICES: [&str; 2] = ["a.A", "b.B"];
@@ -137,6 +139,29 @@ async fn what_is_registered_reads_back(registry: &Arc<dyn Registry>) {
     lease.withdraw().await;
 }
 
+async fn a_join_token_is_remembered_changed_once_and_forgotten(registry: &Arc<dyn Registry>) {
+    let (tokens, hour) = (registry.join_tokens(), Duration::from_secs(3600));
+    assert!(tokens.create("one", b"1".to_vec(), hour).await.unwrap());
+    assert!(!tokens.create("one", b"2".to_vec(), hour).await.unwrap());
+    let read = tokens.get("one").await.unwrap().unwrap();
+    assert_eq!((read.id.as_str(), read.value.as_slice()), ("one", &b"1"[..]));
+    assert_eq!(tokens.list().await.unwrap(), [read.clone()]);
+
+    // Of two who change what they have both read, one does.
+    let changed = JoinTokenEntry { value: b"3".to_vec(), ..read };
+    assert!(tokens.replace(changed.clone()).await.unwrap());
+    assert!(!tokens.replace(changed).await.unwrap());
+    assert_eq!(tokens.get("one").await.unwrap().unwrap().value, b"3");
+
+    assert!(tokens.delete("one").await.unwrap());
+    assert!(!tokens.delete("one").await.unwrap());
+    assert_eq!(tokens.get("one").await.unwrap(), None);
+
+    assert!(tokens.create("short", b"1".to_vec(), Duration::from_secs(1)).await.unwrap());
+    eventually("it runs out", || async { tokens.get("short").await.unwrap().is_none() }).await;
+    assert!(tokens.list().await.unwrap().is_empty());
+}
+
 async fn suite(registry: &Arc<dyn Registry>) {
     tokio::join!(
         a_watcher_is_told_everything_in_order(registry),
@@ -147,6 +172,7 @@ async fn suite(registry: &Arc<dyn Registry>) {
         what_is_registered_reads_back(registry),
         an_instance_that_was_drained_comes_back(registry),
         every_member_is_diagnosed(registry),
+        a_join_token_is_remembered_changed_once_and_forgotten(registry),
     );
 }
 

@@ -102,6 +102,12 @@ impl LocalAuthority {
         &self.contents.signer
     }
 
+    /// What issues, apart from the folder.
+    #[must_use]
+    pub fn into_signer(self) -> Signer {
+        self.contents.signer
+    }
+
     /// What is to be trusted; the root that issues first.
     #[must_use]
     pub fn roots(&self) -> &[CertificateDer<'static>] {
