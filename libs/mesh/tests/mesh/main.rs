@@ -14,6 +14,7 @@ mod faults;
 mod following;
 mod hedges;
 mod identity;
+mod network;
 mod quorum_faults;
 mod raw;
 mod registries;

@@ -1,0 +1,184 @@
+//! A network between caller and instances that delays, loses, breaks and swallows.
+
+use crate::backend::Backend;
+use crate::backend::Behaviour;
+use crate::backend::CHAT;
+use crate::backend::LINKS;
+use crate::drain::Load;
+use crate::drain::Method;
+use crate::world::World;
+use crate::world::eventually;
+use crate::world::reason;
+use crate::world::registration;
+use mesh::registry::Lease;
+use proto::links::v1::CreateLinkRequest;
+use proto::links::v1::GetLinkRequest;
+use proto::links::v1::links_service_client::LinksServiceClient;
+use stack::Arrivals;
+use stack::FaultProxy;
+use stack::Faults;
+use stack::Flow;
+use std::time::Duration;
+use std::time::Instant;
+use tonic::Code;
+use tonic::Request;
+use tonic::Status;
+
+const SILENT: Faults = Faults { flow: Flow::None, ..Faults::NONE };
+
+/// An instance behind a network of its own.
+struct Far {
+    backend: Backend,
+    network: FaultProxy,
+    _lease: Box<dyn Lease>,
+}
+
+impl Far {
+    async fn start(world: &World, instance: &str) -> Self {
+        Self::start_behind(world, instance, Faults::NONE).await
+    }
+
+    async fn start_behind(world: &World, instance: &str, faults: Faults) -> Self {
+        let backend = Backend::unregistered(world, "links", instance, Behaviour::Answer).await;
+        let network = FaultProxy::start(backend.address.clone()).await.unwrap();
+        network.set(faults);
+        let registration = registration(instance, &network.address(), &[LINKS, CHAT]);
+        Self { backend, network, _lease: world.registry.register(registration) }
+    }
+}
+
+async fn three(world: &World) -> [Far; 3] {
+    [
+        Far::start(world, "links-1").await,
+        Far::start(world, "links-2").await,
+        Far::start(world, "links-3").await,
+    ]
+}
+
+/// Whoever reads it knows that the call may have had its effect.
+fn assert_unknown(status: &Status) {
+    let said = (status.code(), reason(status));
+    assert_eq!(said, (Code::Unavailable, "OUTCOME_UNKNOWN".to_owned()), "{status:?}");
+    assert!(status.message().contains("outcome is unknown"), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn delay_and_loss_cost_time_and_no_call() {
+    let world = World::new();
+    let bad = Faults {
+        delay: Duration::from_millis(5),
+        lost_one_in: 20,
+        stall: Duration::from_millis(200),
+        ..Faults::NONE
+    };
+    let far = three(&world).await;
+    far.iter().for_each(|far| far.network.set(bad));
+    let mesh = world.mesh("edge");
+    for method in [Method::Get, Method::Create] {
+        let load = Load::start(&mesh, method);
+        load.for_calls(300).await;
+        let failures = load.failures().await;
+        assert!(failures.is_empty(), "{failures:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_accepts_and_never_answers_is_sent_nothing() {
+    let world = World::new();
+    let half_open = Faults { arrivals: Arrivals::HalfOpen, ..Faults::NONE };
+    let deaf = Far::start_behind(&world, "links-1", half_open).await;
+    let good = Backend::start(&world, "links-2", Behaviour::Answer).await;
+    let mesh = world.mesh("edge");
+    let load = Load::start(&mesh, Method::Create);
+    eventually("an attempt to connect", || async { deaf.network.accepted() > 0 }).await;
+    load.for_calls(500).await;
+    // Its accepting is no sign of life: only an answer to a ping is.
+    assert!(good.calls() >= 500 && deaf.backend.calls() == 0);
+    deaf.network.heal();
+    eventually("a call to the one that is back", || async { deaf.backend.calls() > 0 }).await;
+    let failures = load.failures().await;
+    assert!(failures.is_empty(), "{failures:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_is_swallowed_takes_few_calls_with_it() {
+    const DEADLINE: Duration = Duration::from_secs(1);
+    const CALLERS: usize = 8;
+    let world = World::new();
+    let far = three(&world).await;
+    let client = LinksServiceClient::new(world.mesh("edge"));
+    let call = || {
+        let mut client = client.clone();
+        let mut request = Request::new(GetLinkRequest::default());
+        request.set_timeout(DEADLINE);
+        async move { client.get_link(request).await.map(|_| ()) }
+    };
+    for _ in 0..100 {
+        call().await.unwrap();
+    }
+    far[0].network.set(SILENT);
+    let until = Instant::now() + 4 * DEADLINE;
+    let callers = (0..CALLERS).map(|_| async {
+        let (mut calls, mut failed) = (0, Vec::new());
+        while Instant::now() < until {
+            failed.extend(call().await.err());
+            calls += 1;
+        }
+        (calls, failed)
+    });
+    let done = futures_util::future::join_all(callers).await;
+    let calls: usize = done.iter().map(|(calls, _)| calls).sum();
+    let failed: Vec<_> = done.into_iter().flat_map(|(_, failed)| failed).collect();
+    // One for each caller before it is known, and a probe now and then.
+    assert!(failed.len() <= 2 * CALLERS, "{} of {calls} failed: {failed:?}", failed.len());
+    assert!(failed.iter().all(|status| status.code() == Code::DeadlineExceeded), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_break_fail_nothing_that_may_be_repeated_and_say_so_of_the_rest() {
+    let world = World::new();
+    let far = three(&world).await;
+    let mesh = world.mesh("edge");
+    let reads = Load::start(&mesh, Method::Get);
+    let writes = Load::start(&mesh, Method::Create);
+    for round in 0..15 {
+        reads.for_calls(50).await;
+        far[round % 3].network.reset();
+    }
+    let failures = reads.failures().await;
+    assert!(failures.is_empty(), "{failures:?}");
+    for status in writes.failures().await {
+        assert_unknown(&status);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_refuses_connections_is_back_when_it_takes_them_again() {
+    let world = World::new();
+    let far = three(&world).await;
+    let load = Load::start(&world.mesh("edge"), Method::Create);
+    load.for_calls(100).await;
+    far[0].network.set(Faults { arrivals: Arrivals::Refused, ..Faults::NONE });
+    load.for_calls(100).await;
+    let before = far[0].backend.calls();
+    far[0].network.heal();
+    eventually("its share", || async { far[0].backend.calls() > before + 50 }).await;
+    let failures = load.failures().await;
+    assert!(failures.is_empty(), "what is open stays open: {failures:?}");
+}
+
+#[tokio::test]
+async fn a_call_to_a_process_that_dies_says_that_its_outcome_is_unknown() {
+    let world = World::new();
+    let far = Far::start(&world, "links-1").await;
+    far.backend.behave(Behaviour::Hang);
+    let mut client = LinksServiceClient::new(world.mesh("edge"));
+    let calling = crate::backend::spawn(async move {
+        client.create_link(CreateLinkRequest::default()).await.map(|_| ())
+    });
+    eventually("the call", || async { far.backend.calls() == 1 }).await;
+    far.network.reset();
+    let status = calling.await.unwrap().unwrap_err();
+    assert_unknown(&status);
+    assert_eq!(far.backend.calls(), 1, "it is not sent again");
+}
