@@ -10,6 +10,10 @@ mod client;
 mod cluster;
 #[path = "system/counted.rs"]
 mod counted;
+#[path = "system/outage.rs"]
+mod outage;
+#[path = "system/traffic.rs"]
+mod traffic;
 
 use std::time::Duration;
 use std::time::Instant;
@@ -25,6 +29,11 @@ use crate::counted::eventually;
 const KAFKA_AWAY: Duration = Duration::from_secs(5 * 60 + 20);
 const CLICK_INTERVAL: Duration = Duration::from_millis(20);
 const COUNTED_WITHIN: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_minute_without_etcd_fails_no_call() -> anyhow::Result<()> {
+    outage::without_etcd_no_call_fails_and_processes_come_and_go(Duration::from_secs(60)).await
+}
 
 #[tokio::test]
 async fn kafka_away_for_longer_than_any_delivery_time_out_loses_and_doubles_nothing()

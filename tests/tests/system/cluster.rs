@@ -78,6 +78,18 @@ impl Cluster {
         pid.parse().with_context(|| format!("{member} does not run"))
     }
 
+    /// Every process of every service, callees before callers.
+    pub fn services(&self) -> Vec<String> {
+        let running = ["control", "identity", "links", "analytics", "edge"].into_iter();
+        let members =
+            running.flat_map(|service| [1, 2].map(|number| format!("{service}-{number}")));
+        let is_there = |member: &String| {
+            let name = member.to_uppercase().replace('-', "_");
+            self.environment.contains_key(&format!("PID_{name}"))
+        };
+        members.filter(is_there).collect()
+    }
+
     /// The domain of links that name none.
     pub fn domain(&self) -> &str {
         self.value("LINK_DOMAIN")

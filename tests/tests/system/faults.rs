@@ -4,16 +4,12 @@ use crate::cluster::Cluster;
 use crate::counted::counts;
 use crate::counted::create;
 use crate::counted::eventually;
+use crate::outage;
 use crate::propagation::a_revoked_key_stops_working_at_every_edge;
 use load::Comparison;
 use load::Report;
 use serde_json::json;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
-use std::time::Instant;
-use tokio::task::JoinSet;
 
 const LINKS: usize = 1_000;
 const CLICKS: u64 = 12_000;
@@ -152,54 +148,8 @@ async fn with_kafka_away_changes_and_revocations_reach_every_edge_by_the_caches_
 
 #[tokio::test]
 async fn without_etcd_no_call_fails_and_processes_come_and_go() -> anyhow::Result<()> {
-    /// How long etcd is away at least; the take-over, the new process and the snapshot all happen meanwhile.
-    const AWAY: Duration = Duration::from_secs(10);
-    /// Ten times the promised 2 s.
-    const FOUND_WITHIN: Duration = Duration::from_secs(20);
-    let cluster = Cluster::start().await?;
-    let api = cluster.api();
-    let (link, _) = create(&api, json!({"destinationUri": "https://example.com/"})).await?;
-
-    // Reads that are safe to retry, through both edges, without pause; the first failure ends the test.
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut callers = JoinSet::new();
-    for edge in cluster.edges(&api).into_iter().cycle().take(4) {
-        let (stop, path) = (Arc::clone(&stop), format!("/v1/{link}"));
-        callers.spawn(async move {
-            let mut calls = 0_u64;
-            while !stop.load(Ordering::Relaxed) {
-                let answer = edge.rest("GET", &path, None).await?;
-                anyhow::ensure!(answer.status == 200, "call {calls}: {answer:?}");
-                calls += 1;
-            }
-            Ok(calls)
-        });
-    }
-
-    cluster.stop(&["identity-2"]).await?;
-    cluster.kill(&["etcd"]).await?;
-    let away = Instant::now();
-    cluster.kill(&["links-2"]).await?;
-    // Comes up from its snapshot and serves, though nobody can find it yet.
-    cluster.restart(&["identity-2"]).await?;
-    tokio::time::sleep(AWAY.saturating_sub(away.elapsed())).await;
-    cluster.restart(&["etcd"]).await?;
-    eventually(&true, FOUND_WITHIN, || async {
-        let listed = cluster.endpoints().await?;
-        Ok(listed.contains("identity-2") && !listed.contains("links-2"))
-    })
-    .await?;
-    cluster.restart(&["links-2"]).await?;
-    eventually(&true, FOUND_WITHIN, || async {
-        Ok(cluster.endpoints().await?.contains("links-2"))
-    })
-    .await?;
-
-    stop.store(true, Ordering::Relaxed);
-    while let Some(calls) = callers.join_next().await {
-        assert!(calls?? > 0, "every caller called");
-    }
-    Ok(())
+    // The take-over, the new process and the snapshot all happen meanwhile; a whole minute is for the long tests.
+    outage::without_etcd_no_call_fails_and_processes_come_and_go(Duration::from_secs(10)).await
 }
 
 #[tokio::test]

@@ -47,6 +47,8 @@ fn shared(site: &mut Site, admin_port: u16) -> anyhow::Result<Table> {
         log = "info"
         log_format = "json"
         admin_listen = admin
+        // Whoever stands before the edges, a test or a load generator, asks them several times meanwhile.
+        unready_notice = "500ms"
 
         [mesh]
         registry = registry
