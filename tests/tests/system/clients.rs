@@ -18,7 +18,7 @@ const ANALYTICS: &str = "linkmesh.analytics.v1.AnalyticsService";
 
 /// A generated Python client creates a link, clicks it and reads the count, over gRPC.
 pub async fn python_creates_clicks_and_reads(api: &Api) -> anyhow::Result<()> {
-    run_client(api, "python/run.sh", &[]).await
+    run_client(api, "python/run.sh", &["client"]).await
 }
 
 /// A Node client with @grpc/grpc-js does, and watches the click arrive.

@@ -48,6 +48,8 @@ async fn a_token_that_runs_out_under_a_watch_costs_nothing() {
     eventually("the instance", || async { mesh.view().endpoints.len() == 1 }).await;
     following.until_addresses(LINKS, &[&backend.address]).await;
 
+    // The test's own watch, the lease, and the mesh's watches of instances and of policies.
+    eventually("all connections", || async { connections.accepted() >= 4 }).await;
     let connected = connections.accepted();
     // Long enough for every token to be refused: a lease is renewed and progress asked for on streams that are open already.
     let until = Instant::now() + 4 * TOKEN_LIFE;
