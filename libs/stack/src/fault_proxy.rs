@@ -88,7 +88,7 @@ pub struct FaultProxy {
     weather: watch::Sender<Weather>,
     /// Counts up to break all connections that are open.
     breaks: watch::Sender<u32>,
-    accepted: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     /// The one task, which ends with its set.
     _running: JoinSet<()>,
 }
@@ -103,11 +103,11 @@ impl FaultProxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let (weather, of_weather) = watch::channel(Weather::default());
         let (breaks, of_breaks) = watch::channel(0);
-        let accepted = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::new(Counts::default());
         let orders = Orders { weather: of_weather, breaks: of_breaks };
         let mut running = JoinSet::new();
-        running.spawn(run(listener, server.into(), orders, Arc::clone(&accepted)));
-        Ok(Self { port, weather, breaks, accepted, _running: running })
+        running.spawn(run(listener, server.into(), orders, Arc::clone(&counts)));
+        Ok(Self { port, weather, breaks, counts, _running: running })
     }
 
     /// Where it listens, `127.0.0.1:PORT`.
@@ -139,8 +139,26 @@ impl FaultProxy {
 
     /// How many connections it has accepted so far.
     pub fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::Relaxed)
+        self.counts.accepted.load(Ordering::Relaxed)
     }
+
+    /// How many bytes have arrived at the server so far, over all connections.
+    pub fn to_server_bytes(&self) -> usize {
+        self.counts.to_server_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes have arrived at clients so far, over all connections.
+    pub fn to_client_bytes(&self) -> usize {
+        self.counts.to_client_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// What has happened so far, over all connections.
+#[derive(Debug, Default)]
+struct Counts {
+    accepted: AtomicUsize,
+    to_server_bytes: AtomicUsize,
+    to_client_bytes: AtomicUsize,
 }
 
 /// The faults, and how many connections are forgotten: those that were accepted first.
@@ -157,12 +175,7 @@ struct Orders {
     breaks: watch::Receiver<u32>,
 }
 
-async fn run(
-    listener: TcpListener,
-    server: String,
-    mut orders: Orders,
-    accepted: Arc<AtomicUsize>,
-) {
+async fn run(listener: TcpListener, server: String, mut orders: Orders, counts: Arc<Counts>) {
     let address = listener.local_addr().expect("it is bound");
     let mut listener = Some(listener);
     let mut connections = JoinSet::new();
@@ -177,8 +190,9 @@ async fn run(
             changed = orders.weather.changed() => if changed.is_err() { return },
             Some(_) = connections.join_next() => {}
             Some(Ok((client, _))) = accept(listener.as_ref()) => {
-                let number = accepted.fetch_add(1, Ordering::Relaxed);
-                connections.spawn(connection(client, server.clone(), number, orders.clone()));
+                let number = counts.accepted.fetch_add(1, Ordering::Relaxed);
+                let (orders, counts) = (orders.clone(), Arc::clone(&counts));
+                connections.spawn(connection(client, server.clone(), number, orders, counts));
             }
         }
     }
@@ -201,7 +215,13 @@ async fn accept(listener: Option<&TcpListener>) -> Option<io::Result<(TcpStream,
 }
 
 /// Serves one client until either side ends it or the test does.
-async fn connection(mut client: TcpStream, server: String, number: usize, mut orders: Orders) {
+async fn connection(
+    mut client: TcpStream,
+    server: String,
+    number: usize,
+    mut orders: Orders,
+    counts: Arc<Counts>,
+) {
     orders.breaks.mark_unchanged();
     let arrivals = orders.weather.borrow().faults.arrivals;
     match arrivals {
@@ -217,10 +237,19 @@ async fn connection(mut client: TcpStream, server: String, number: usize, mut or
     let ended = {
         let (client_reads, client_writes) = client.split();
         let (server_reads, server_writes) = server.split();
-        let (to_server, to_client) =
-            (Way::new(number, Direction::ToServer), Way::new(number, Direction::ToClient));
-        let there = forward(client_reads, server_writes, to_server, orders.weather.clone());
-        let back = forward(server_reads, client_writes, to_client, orders.weather);
+        let to_server = Way {
+            number,
+            direction: Direction::ToServer,
+            weather: orders.weather.clone(),
+            arrived_bytes: &counts.to_server_bytes,
+        };
+        let to_client = Way {
+            direction: Direction::ToClient,
+            arrived_bytes: &counts.to_client_bytes,
+            ..to_server.clone()
+        };
+        let there = forward(client_reads, server_writes, to_server);
+        let back = forward(server_reads, client_writes, to_client);
         tokio::select! {
             ended = async { tokio::try_join!(there, back) } => ended.map(drop),
             _ = orders.breaks.changed() => Err(io::ErrorKind::ConnectionReset.into()),
@@ -245,24 +274,28 @@ enum Direction {
 }
 
 /// One direction of one connection.
-#[derive(Debug, Clone, Copy)]
-struct Way {
+#[derive(Debug, Clone)]
+struct Way<'a> {
     number: usize,
     direction: Direction,
+    weather: watch::Receiver<Weather>,
+    arrived_bytes: &'a AtomicUsize,
 }
 
-impl Way {
-    fn new(number: usize, direction: Direction) -> Self {
-        Self { number, direction }
-    }
-
-    fn is_open(self, weather: &Weather) -> bool {
-        let flows = match weather.faults.flow {
-            Flow::Both => true,
-            Flow::ToServer => self.direction == Direction::ToServer,
-            Flow::None => false,
+impl Way<'_> {
+    /// Waits until bytes arrive; how many a second then do.
+    async fn open(&mut self) -> io::Result<Option<u32>> {
+        let (number, direction) = (self.number, self.direction);
+        let is_open = |weather: &Weather| {
+            let flows = match weather.faults.flow {
+                Flow::Both => true,
+                Flow::ToServer => direction == Direction::ToServer,
+                Flow::None => false,
+            };
+            flows && number >= weather.forgotten
         };
-        flows && self.number >= weather.forgotten
+        let open = self.weather.wait_for(is_open).await;
+        Ok(open.map_err(|_| io::ErrorKind::ConnectionReset)?.faults.bytes_per_second)
     }
 }
 
@@ -279,11 +312,10 @@ enum Chunk {
 async fn forward(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    way: Way,
-    weather: watch::Receiver<Weather>,
+    mut way: Way<'_>,
 ) -> io::Result<()> {
     let (sender, mut under_way) = mpsc::channel(CHUNKS_UNDER_WAY_MAX);
-    let mut of_writer = weather.clone();
+    let weather = way.weather.clone();
     let read = async {
         let (mut count, mut due) = (0_u32, Instant::now());
         loop {
@@ -313,10 +345,12 @@ async fn forward(
             if let Chunk::Bytes(due, _) = &chunk {
                 tokio::time::sleep_until(*due).await;
             }
-            let open = of_writer.wait_for(|weather| way.is_open(weather)).await;
-            let rate = open.map_err(|_| io::ErrorKind::ConnectionReset)?.faults.bytes_per_second;
+            let rate = way.open().await?;
             match chunk {
-                Chunk::Bytes(_, bytes) => write_paced(&mut to, &bytes, rate).await?,
+                Chunk::Bytes(_, bytes) => {
+                    write_paced(&mut to, &bytes, rate).await?;
+                    way.arrived_bytes.fetch_add(bytes.len(), Ordering::Relaxed);
+                }
                 Chunk::End => return to.shutdown().await,
                 Chunk::Broken(error) => return Err(error),
             }

@@ -2,20 +2,16 @@
 
 use crate::backend::Backend;
 use crate::backend::Behaviour;
-use crate::backend::CHAT;
-use crate::backend::LINKS;
 use crate::drain::Load;
 use crate::drain::Method;
+use crate::far::Far;
 use crate::world::World;
 use crate::world::eventually;
 use crate::world::reason;
-use crate::world::registration;
-use mesh::registry::Lease;
 use proto::links::v1::CreateLinkRequest;
 use proto::links::v1::GetLinkRequest;
 use proto::links::v1::links_service_client::LinksServiceClient;
 use stack::Arrivals;
-use stack::FaultProxy;
 use stack::Faults;
 use stack::Flow;
 use std::time::Duration;
@@ -25,27 +21,6 @@ use tonic::Request;
 use tonic::Status;
 
 const SILENT: Faults = Faults { flow: Flow::None, ..Faults::NONE };
-
-/// An instance behind a network of its own.
-struct Far {
-    backend: Backend,
-    network: FaultProxy,
-    _lease: Box<dyn Lease>,
-}
-
-impl Far {
-    async fn start(world: &World, instance: &str) -> Self {
-        Self::start_behind(world, instance, Faults::NONE).await
-    }
-
-    async fn start_behind(world: &World, instance: &str, faults: Faults) -> Self {
-        let backend = Backend::unregistered(world, "links", instance, Behaviour::Answer).await;
-        let network = FaultProxy::start(backend.address.clone()).await.unwrap();
-        network.set(faults);
-        let registration = registration(instance, &network.address(), &[LINKS, CHAT]);
-        Self { backend, network, _lease: world.registry.register(registration) }
-    }
-}
 
 async fn three(world: &World) -> [Far; 3] {
     [

@@ -12,6 +12,8 @@ use stack::Options;
 use stack::TemporaryFolder;
 use std::process::Command;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio::sync::SemaphorePermit;
 
 /// One etcd.
 pub(crate) struct Servers {
@@ -38,20 +40,25 @@ impl Servers {
     }
 }
 
+/// How many tests have three servers at a time: each of them writes to the disk and waits for it.
+static TURNS: Semaphore = Semaphore::const_new(2);
+
 /// Three etcd servers that are one. `world` goes to them directly.
 pub(crate) struct Quorum {
     pub(crate) cluster: EtcdCluster,
     pub(crate) world: World,
     _folder: TemporaryFolder,
+    _turn: SemaphorePermit<'static>,
 }
 
 impl Quorum {
     pub(crate) async fn start() -> Self {
+        let turn = TURNS.acquire().await.unwrap();
         let folder = TemporaryFolder::new().unwrap();
         let started = Box::pin(EtcdCluster::start(folder.path(), EtcdOptions::default()));
         let cluster = started.await.unwrap();
         let world = World::with_registry(&cluster.url());
-        Self { cluster, world, _folder: folder }
+        Self { cluster, world, _folder: folder, _turn: turn }
     }
 
     /// A way to the servers that may fail.
