@@ -78,6 +78,8 @@ pub struct ProcessConfig {
     pub log_format: LogFormat,
     /// Where spans go: an OTLP/gRPC endpoint such as `http://collector:4317`. Absent: nowhere.
     pub traces_endpoint: Option<String>,
+    /// Where metrics go, besides being shown at `/metrics`: an OTLP/gRPC endpoint, which is sent them every 10 s. Absent: nowhere.
+    pub metrics_endpoint: Option<String>,
     /// The share of traces begun here that is kept, 0 to 1. What a caller has decided is kept to.
     pub traces_ratio: f64,
     /// How long a process that stops still takes calls after it said that it is not ready, 0 s to 120 s: as long as the load
@@ -101,6 +103,7 @@ impl Default for ProcessConfig {
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
             traces_endpoint: None,
+            metrics_endpoint: None,
             traces_ratio: 0.01,
             unready_notice: Duration::ZERO,
             drain_max: Duration::from_secs(20),
@@ -139,14 +142,18 @@ impl ProcessConfig {
                 format!("is {:?}, expected a filter such as `info,mesh=debug`: {error}", self.log);
             return Err(ConfigError::new("host.log", why));
         }
-        if let Some(endpoint) = &self.traces_endpoint {
+        for (key, endpoint) in [
+            ("host.traces_endpoint", &self.traces_endpoint),
+            ("host.metrics_endpoint", &self.metrics_endpoint),
+        ] {
+            let Some(endpoint) = endpoint else { continue };
             let is_endpoint = endpoint.parse::<http::Uri>().is_ok_and(|uri| {
                 matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()
             });
             if !is_endpoint {
                 let why =
                     format!("is {endpoint:?}, expected a URL such as `http://collector:4317`");
-                return Err(ConfigError::new("host.traces_endpoint", why));
+                return Err(ConfigError::new(key, why));
             }
         }
         Ok(())

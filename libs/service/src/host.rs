@@ -30,6 +30,7 @@ use crate::assembly::Assembly;
 use crate::assembly::Context;
 use crate::config::HostConfig;
 use crate::metrics::MetricsRegistry;
+use crate::metrics_export;
 use crate::readiness::Conditions;
 use crate::readiness::Phase;
 use crate::readiness::Readiness;
@@ -280,10 +281,14 @@ impl Host {
             .map(|(service, _, _)| (service.name, Conditions::new(service.assembly.ready.clone())));
         let readiness = Readiness::new(conditions.collect());
         let registries = bound.iter().map(|(service, _, _)| service.context.metrics.clone());
-        let admin = Admin {
-            registries: std::iter::once(process).chain(registries).collect(),
-            readiness: readiness.clone(),
-        };
+        let registries: Vec<_> = std::iter::once(process).chain(registries).collect();
+        let metrics_export = metrics_export::start(
+            &config.host,
+            &self.version,
+            registries.clone(),
+            failures.clone(),
+        )?;
+        let admin = Admin { registries, readiness: readiness.clone() };
         let admin_stop = CancellationToken::new();
         let admin_work = admin::serve(admin, admin_listener, admin_stop.clone());
         let admin = Running::supervise(
@@ -311,7 +316,7 @@ impl Host {
             services.push(served.await?);
         }
         readiness.enter(Phase::Running);
-        Ok(Started { services, admin, readiness, failures, addresses })
+        Ok(Started { services, admin, metrics_export, readiness, failures, addresses })
     }
 }
 
@@ -319,6 +324,7 @@ impl Host {
 struct Started {
     services: Vec<Served>,
     admin: Running,
+    metrics_export: Option<Running>,
     readiness: Readiness,
     failures: Failures,
     addresses: Addresses,
@@ -346,6 +352,10 @@ impl Started {
         }
         for service in fronts.into_iter().chain(services.into_iter().rev()) {
             service.stop().await;
+        }
+        // Last, so that what the stop itself counted is seen.
+        if let Some(metrics_export) = self.metrics_export {
+            metrics_export.stop().await;
         }
         self.admin.stop().await;
     }

@@ -13,6 +13,7 @@ mod host;
 mod identity_service;
 mod mesh_service;
 mod metrics;
+mod metrics_export;
 mod readiness;
 pub mod relay;
 mod running;

@@ -8,5 +8,5 @@ mod dev;
 mod program;
 #[path = "linkmesh/settings.rs"]
 mod settings;
-#[path = "linkmesh/traces.rs"]
-mod traces;
+#[path = "linkmesh/telemetry.rs"]
+mod telemetry;
