@@ -14,6 +14,7 @@ use crate::registry::PolicyAppend;
 use crate::registry::PolicyChange;
 use crate::registry::PolicyEntry;
 use crate::registry::PolicyHead;
+use crate::registry::PolicyHistory;
 use crate::registry::PolicyStore;
 use anyhow::Context as _;
 use anyhow::ensure;
@@ -139,7 +140,7 @@ impl PolicyStore for EtcdPolicies {
         })
     }
 
-    fn history(&self, service: &str) -> BoxFuture<'_, anyhow::Result<Vec<(i64, Vec<u8>)>>> {
+    fn history(&self, service: &str) -> BoxFuture<'_, anyhow::Result<PolicyHistory>> {
         let prefix = history_prefix(service);
         Box::pin(async move {
             let limit = i64::try_from(POLICY_REVISIONS_MAX).expect("a few dozen");

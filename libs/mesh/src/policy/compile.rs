@@ -51,7 +51,7 @@ impl Policy {
     /// Everything that is wrong with it, by field: at least one violation, at most 100.
     pub fn compile(policy: &ServicePolicy, revision: i64) -> Result<Self, Vec<Violation>> {
         let violations = Violations::default();
-        let fields = Fields::new(&violations);
+        let fields = Fields::new(&violations, &policy.service);
         fields.service("service", &policy.service);
         let default = Self::default_of(&policy.service);
         let subsets = subsets(&fields, policy);

@@ -6,6 +6,7 @@ use super::Policy;
 use super::record::PolicyRecord;
 use crate::registry::PolicyChange;
 use crate::registry::PolicyEntry;
+use crate::registry::PolicyUpdate;
 use crate::registry::Update;
 use serde::Deserialize;
 use serde::Serialize;
@@ -89,7 +90,7 @@ impl PolicySet {
     }
 
     /// Takes what the registry reports; whether that changed more than its revision.
-    pub(crate) fn take(&mut self, update: Update<PolicyEntry, PolicyChange>) -> bool {
+    pub(crate) fn take(&mut self, update: PolicyUpdate) -> bool {
         match update {
             Update::Alive { revision } => {
                 self.revision = revision;
@@ -197,11 +198,11 @@ mod tests {
         PolicyEntry { service: service.to_owned(), value: record.encode() }
     }
 
-    fn put(entry: PolicyEntry) -> Update<PolicyEntry, PolicyChange> {
+    fn put(entry: PolicyEntry) -> PolicyUpdate {
         Update::Changed { revision: 1, changes: vec![PolicyChange::Put(entry)] }
     }
 
-    fn listed(revision: i64, entries: Vec<PolicyEntry>) -> Update<PolicyEntry, PolicyChange> {
+    fn listed(revision: i64, entries: Vec<PolicyEntry>) -> PolicyUpdate {
         Update::Listed { revision, entries }
     }
 

@@ -55,13 +55,16 @@ impl MemoryRegistry {
 /// Changes by the revision after them.
 pub(super) type Changes<C> = broadcast::Receiver<(i64, Vec<C>)>;
 
+/// What a watcher of a source is told.
+type UpdateOf<S> = Update<<S as Source>::Entry, <S as Source>::Change>;
+
 /// What a watcher is told from.
 pub(super) trait Source: Send + Sync + 'static {
     type Entry: Clone + Send + Sync;
     type Change: Clone + Send + Sync;
 
     /// Everything there is, and what changes from then on.
-    fn list(&self) -> (Changes<Self::Change>, Update<Self::Entry, Self::Change>);
+    fn list(&self) -> (Changes<Self::Change>, UpdateOf<Self>);
     fn revision(&self) -> i64;
 }
 
@@ -174,8 +177,8 @@ fn put(state: &mut State, lease: u64, entry: Entry) -> Change {
 
 async fn report<S: Source>(
     source: &S,
-    sender: &mpsc::Sender<Update<S::Entry, S::Change>>,
-) -> Result<(), mpsc::error::SendError<Update<S::Entry, S::Change>>> {
+    sender: &mpsc::Sender<UpdateOf<S>>,
+) -> Result<(), mpsc::error::SendError<UpdateOf<S>>> {
     let (mut changed, listed) = source.list();
     sender.send(listed).await?;
     loop {

@@ -5,6 +5,7 @@ use super::PolicyAppend;
 use super::PolicyChange;
 use super::PolicyEntry;
 use super::PolicyHead;
+use super::PolicyHistory;
 use super::PolicyStore;
 use super::Update;
 use super::memory::CHANGES_MAX;
@@ -180,7 +181,7 @@ impl PolicyStore for MemoryPolicies {
         Box::pin(std::future::ready(Ok(head)))
     }
 
-    fn history(&self, service: &str) -> BoxFuture<'_, anyhow::Result<Vec<(i64, Vec<u8>)>>> {
+    fn history(&self, service: &str) -> BoxFuture<'_, anyhow::Result<PolicyHistory>> {
         let kept = self.0.state().services.get(service).cloned().unwrap_or_default();
         let newest_first = kept.history.into_iter().rev();
         let history = newest_first.map(|(revision, value)| (revision, value.into_bytes()));

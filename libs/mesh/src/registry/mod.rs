@@ -18,8 +18,11 @@ pub use policies::PolicyAppend;
 pub use policies::PolicyChange;
 pub use policies::PolicyEntry;
 pub use policies::PolicyHead;
+pub use policies::PolicyHistory;
 pub use policies::PolicyStore;
 pub use policies::PolicyWatch;
+
+pub(crate) use policies::PolicyUpdate;
 
 use crate::etcd;
 use crate::policy::PolicySet;

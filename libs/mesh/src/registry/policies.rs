@@ -1,6 +1,7 @@
 //! The policies' side of the port: values by service, their history, and a watch of them. What a value says is for
 //! [`policy`](crate::policy) to judge: here it is bytes, since anyone may have written them.
 
+use super::Update;
 use super::Watch;
 use crate::policy::PolicySet;
 use futures_util::future::BoxFuture;
@@ -33,6 +34,11 @@ pub enum PolicyChange {
     },
 }
 
+/// What an adapter reports to a watcher of policies.
+pub(crate) type PolicyUpdates = Watch<PolicyEntry, PolicyChange>;
+/// One of them.
+pub(crate) type PolicyUpdate = Update<PolicyEntry, PolicyChange>;
+
 /// What is stored for a service, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PolicyHead {
@@ -57,6 +63,9 @@ pub struct PolicyAppend {
     pub in_force: bool,
 }
 
+/// Revisions and what was stored then.
+pub type PolicyHistory = Vec<(i64, Vec<u8>)>;
+
 /// Where policies are kept. Each operation happens wholly or not at all.
 pub trait PolicyStore: fmt::Debug + Send + Sync {
     /// What is in force, by service.
@@ -69,7 +78,7 @@ pub trait PolicyStore: fmt::Debug + Send + Sync {
     fn head(&self, service: &str) -> BoxFuture<'_, anyhow::Result<PolicyHead>>;
 
     /// What was stored for it, newest first: the last [`POLICY_REVISIONS_MAX`].
-    fn history(&self, service: &str) -> BoxFuture<'_, anyhow::Result<Vec<(i64, Vec<u8>)>>>;
+    fn history(&self, service: &str) -> BoxFuture<'_, anyhow::Result<PolicyHistory>>;
 
     /// Makes the change; false if someone else has made one since the head was read.
     fn append(&self, change: PolicyAppend) -> BoxFuture<'_, anyhow::Result<bool>>;
@@ -86,7 +95,7 @@ pub struct PolicyWatch {
 
 impl PolicyWatch {
     /// What an adapter reports, as sets; `known` is what was known before.
-    pub(crate) fn over(mut updates: Watch<PolicyEntry, PolicyChange>, known: PolicySet) -> Self {
+    pub(crate) fn over(mut updates: PolicyUpdates, known: PolicySet) -> Self {
         let (sender, sets) = watch::channel(Arc::new(known.clone()));
         #[expect(clippy::disallowed_methods, reason = "the watch owns the task and ends it")]
         let task = tokio::spawn(async move {

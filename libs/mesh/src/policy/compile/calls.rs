@@ -2,6 +2,7 @@
 
 use super::fields::Fields;
 use super::fields::quoted;
+use crate::descriptors::DESCRIPTORS;
 use crate::methods::METHODS;
 use crate::policy::Action;
 use crate::policy::Authorization;
@@ -166,15 +167,19 @@ fn method(fields: &Fields, said: &str) -> Option<MethodMatch> {
         }
     };
     let root = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
-    match proto::DESCRIPTORS.get_service_by_name(service) {
-        Some(known) => {
-            if name != "*" && known.methods().all(|method| method.name() != name) {
-                let methods: Vec<_> = known.methods().map(|it| it.name().to_owned()).collect();
-                let methods = methods.join(", ");
-                fields.wrong("", format!("must be a method of {service}, which has {methods}"));
+    match DESCRIPTORS.get_service_by_name(service) {
+        Some(known) if name != "*" && known.methods().all(|method| method.name() != name) => {
+            let methods: Vec<_> = known.methods().map(|it| it.name().to_owned()).collect();
+            let methods = methods.join(", ");
+            fields.wrong("", format!("must be a method of {service}, which has {methods}"));
+        }
+        Some(_) => {
+            // Served by another, it is called under the other's policy.
+            if let Some(server) = METHODS.served_by(service).filter(|it| *it != fields.service) {
+                fields.wrong("", format!("is served by `{server}`, whose policy is another"));
             }
         }
-        None if proto::DESCRIPTORS.services().any(|it| root(it.full_name()) == root(service)) => {
+        None if DESCRIPTORS.services().any(|it| root(it.full_name()) == root(service)) => {
             fields.wrong("", format!("names a gRPC service that there is not: {service}"));
         }
         None => {}

@@ -22,18 +22,20 @@ pub(super) type Violations = RefCell<Vec<Violation>>;
 #[derive(Clone)]
 pub(super) struct Fields<'a> {
     violations: &'a Violations,
+    /// The service whose policy it is.
+    pub(super) service: &'a str,
     path: String,
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(violations: &'a Violations) -> Self {
-        Self { violations, path: String::new() }
+    pub(super) fn new(violations: &'a Violations, service: &'a str) -> Self {
+        Self { violations, service, path: String::new() }
     }
 
     /// The fields of the message in a field.
     pub(super) fn at(&self, field: &str) -> Self {
         let separator = if self.path.is_empty() { "" } else { "." };
-        Self { violations: self.violations, path: format!("{}{separator}{field}", self.path) }
+        Self { path: format!("{}{separator}{field}", self.path), ..*self }
     }
 
     /// Those of a message in a list.

@@ -11,7 +11,6 @@ use prost_reflect::DynamicMessage;
 use prost_reflect::Kind;
 use prost_reflect::MessageDescriptor;
 use prost_reflect::Value;
-use rand::RngExt as _;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
@@ -238,6 +237,10 @@ fn a_route_that_makes_no_sense_is_refused_by_its_path() {
             "routes[0].matches[0].method names a gRPC service that there is not",
         ),
         (
+            "[{name: a, matches: [{method: linkmesh.identity.v1.ApiKeysService/*}]}]",
+            "routes[0].matches[0].method is served by `identity`, whose policy is another",
+        ),
+        (
             "[{name: a, matches: [{method: GetLink}]}]",
             "routes[0].matches[0].method must be the full name of a method",
         ),
@@ -327,6 +330,7 @@ fn scribble(descriptor: &MessageDescriptor, random: &mut StdRng) -> DynamicMessa
     message
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "protobuf has many kinds, a policy few")]
 fn scalar(kind: &Kind, random: &mut StdRng) -> Value {
     const TEXTS: [&str; 16] = [
         "",

@@ -21,7 +21,7 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
     }
     let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
     let fraction_nanos = fraction.parse::<u128>().ok()? * unit_nanos;
-    if fraction_nanos % scale != 0 {
+    if !fraction_nanos.is_multiple_of(scale) {
         return None;
     }
     let nanos = whole.parse::<u128>().ok()? * unit_nanos + fraction_nanos / scale;

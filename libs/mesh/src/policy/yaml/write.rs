@@ -39,15 +39,16 @@ fn dynamic(policy: &ServicePolicy) -> DynamicMessage {
 
 fn message(message: &DynamicMessage) -> Value {
     let fields = message.fields().map(|(field, value)| {
-        let value = match value {
-            Field::List(values) => values.iter().map(|value| single(&field, value)).collect(),
-            value => single(&field, value),
+        let value = match value.as_list() {
+            Some(values) => values.iter().map(|value| single(&field, value)).collect(),
+            None => single(&field, value),
         };
         (Value::String(field.name().to_owned()), value)
     });
     Value::Mapping(fields.collect::<Mapping>())
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "protobuf has many kinds, a policy few")]
 fn single(field: &FieldDescriptor, value: &Field) -> Value {
     if let (Field::EnumNumber(number), Kind::Enum(names)) = (value, field.kind()) {
         let name = names.get_value(*number).map(|known| known.name().to_owned());
