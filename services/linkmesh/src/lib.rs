@@ -54,6 +54,7 @@ pub fn main() -> ExitCode {
     };
     match runtime.block_on(run(cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<print::Said>() => ExitCode::FAILURE,
         Err(error) => {
             print::problem(&format!("{error:#}"));
             match error.downcast_ref::<service::ConfigError>() {

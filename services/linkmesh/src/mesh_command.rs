@@ -6,6 +6,7 @@ mod drain;
 mod edges;
 mod endpoints;
 mod fleet;
+mod policy;
 mod routes;
 mod sample;
 mod screen;
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     Drain(drain::Arguments),
     Undrain(undrain::Arguments),
     Check(check::Arguments),
+    #[command(subcommand)]
+    Policy(policy::Command),
 }
 
 /// Asks and prints.
@@ -44,5 +47,6 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
         Command::Drain(arguments) => drain::run(arguments).await,
         Command::Undrain(arguments) => undrain::run(arguments).await,
         Command::Check(arguments) => check::run(arguments).await,
+        Command::Policy(command) => policy::run(command).await,
     }
 }

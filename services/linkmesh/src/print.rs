@@ -89,6 +89,24 @@ pub(crate) fn aligned(columns: &[Column], rows: &[Vec<String>]) -> Vec<String> {
     lines.collect()
 }
 
+/// A line about what was given to the program, where editors and scripts look for it: place first.
+pub(crate) fn complaint(text: &str) {
+    // Nobody is left to be told that this could not be said.
+    writeln!(std::io::stderr(), "{text}").ok();
+}
+
+/// A command ends with exit code 1, and its output has said why.
+#[derive(Debug)]
+pub(crate) struct Said;
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the output says why")
+    }
+}
+
+impl std::error::Error for Said {}
+
 /// Why the program ends without having done what it was asked.
 pub(crate) fn problem(text: &str) {
     // Nobody is left to be told that this could not be said.
