@@ -26,6 +26,8 @@ pub use channel::MeshOptions;
 pub use channel::MeshView;
 pub use channel::RouteView;
 pub use channel::ServiceRoutesView;
+#[cfg(feature = "bench")]
+pub use channel::bench;
 pub use channel::reach;
 pub use descriptors::describe;
 pub use identity::Identity;

@@ -1,8 +1,11 @@
 //! One HTTP/2 connection to an instance: opened, kept alive, its streams counted.
 //!
 //! HTTP/2 libraries queue without bound when a connection's streams are used up, so a stream is reserved here before it is
-//! asked for. Nothing is sent before the peer has proved who it is.
+//! asked for. Nothing is sent before the peer has proved who it is. A peer that says GOAWAY ends no stream that it has taken: the
+//! next request is refused by the library unsent, and the connection lives on until its last stream has ended.
 
+use super::endpoint::Endpoint;
+use super::flight::Probe;
 use super::waiting::Waiting;
 use crate::identity::Identity;
 use crate::identity::PeerIdentity;
@@ -13,6 +16,7 @@ use anyhow::ensure;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use h2::Ping;
+use h2::Reason;
 use h2::client::ResponseFuture;
 use h2::client::SendRequest;
 use rustls::pki_types::ServerName;
@@ -21,10 +25,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
@@ -37,6 +43,9 @@ const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How often a connection is probed, and how long the answer may take.
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PING_WAIT_MAX: Duration = Duration::from_secs(3);
+/// How often the time between pings doubles at most for a peer that says that it has too many: up to 42 min. gRPC servers that are
+/// none of ours may allow one in five minutes (A8).
+const CALM_MAX: u32 = 8;
 /// How much a peer may send before it is read: per stream, and in all.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
@@ -51,6 +60,7 @@ const STREAMS_MAX: usize = 10_000;
 pub(super) struct Connection {
     send: SendRequest<Bytes>,
     state: Arc<State>,
+    pub(super) opened: Instant,
     /// Whom to tell that a stream is free again.
     waiting: Arc<Waiting>,
 }
@@ -61,8 +71,23 @@ struct State {
     open: AtomicUsize,
     /// How many the peer allows.
     streams_max: AtomicUsize,
-    /// Nothing more is to be sent: closed, or the peer said GOAWAY.
+    /// Nothing more is to be sent: too old, closed, or the peer said GOAWAY.
     retired: AtomicBool,
+    /// It broke.
+    lost: AtomicBool,
+    /// One of the calls that it broke with was counted as a failure.
+    blamed: AtomicBool,
+    /// Whose it is.
+    endpoint: Weak<Endpoint>,
+}
+
+/// Where a connection leads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer<'a> {
+    pub(super) address: &'a str,
+    pub(super) service: &'a ServiceName,
+    /// Whose connection it is to be, if anyone's.
+    pub(super) endpoint: Option<&'a Arc<Endpoint>>,
 }
 
 /// What keeps a connection going; it is closed when this ends or is dropped.
@@ -75,20 +100,20 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Connects to `address` as `identity`, and makes sure that `service` answers there.
+    /// Connects as `identity`, and makes sure that the peer's service answers there.
     pub(super) async fn open(
-        address: &str,
-        service: &ServiceName,
+        peer: Peer<'_>,
         identity: &Identity,
         waiting: &Arc<Waiting>,
-    ) -> anyhow::Result<(Self, Driver)> {
+    ) -> anyhow::Result<(Arc<Self>, Driver)> {
+        let Peer { address, service, .. } = peer;
         let connecting = TcpStream::connect(address);
         let tcp = tokio::time::timeout(CONNECT_WAIT_MAX, connecting)
             .await
             .with_context(|| format!("{address} did not accept within {CONNECT_WAIT_MAX:?}"))?
             .with_context(|| format!("connecting to {address}"))?;
         tcp.set_nodelay(true)?;
-        let handshake = handshake(tcp, service, identity, waiting);
+        let handshake = handshake(tcp, peer, identity, waiting);
         tokio::time::timeout(HANDSHAKE_WAIT_MAX, handshake)
             .await
             .with_context(|| format!("{address} did not answer within {HANDSHAKE_WAIT_MAX:?}"))?
@@ -101,16 +126,20 @@ impl Connection {
         if state.retired.load(Ordering::Relaxed) {
             return None;
         }
-        if state.open.fetch_add(1, Ordering::Relaxed) >= state.streams_max.load(Ordering::Relaxed) {
-            state.open.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Stream { connection: Arc::clone(self) })
+        let streams_max = state.streams_max.load(Ordering::Relaxed);
+        let one_more = |open: usize| (open < streams_max).then_some(open + 1);
+        state.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Stream { connection: Arc::clone(self), probe: None })
     }
 
     /// How many streams are in use.
     pub(super) fn open_streams(&self) -> usize {
         self.state.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether three quarters of its streams are in use: time to open another one.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.open_streams() * 4 >= self.state.streams_max.load(Ordering::Relaxed) * 3
     }
 
     /// Whether anything may still be sent.
@@ -120,7 +149,18 @@ impl Connection {
 
     /// Sends nothing more on this connection.
     pub(super) fn retire(&self) {
-        self.state.retired.store(true, Ordering::Relaxed);
+        self.state.retire();
+    }
+
+    /// A connection to nobody: its streams can be reserved, and nothing can be sent on them.
+    #[cfg(any(test, feature = "bench"))]
+    pub(super) fn to_nobody(endpoint: &Arc<Endpoint>, streams_max: usize) -> Arc<Self> {
+        use futures_util::FutureExt as _;
+        let (io, _peer) = tokio::io::duplex(1 << 10);
+        let handshake = h2::client::Builder::new().handshake::<_, Bytes>(io).now_or_never();
+        let (send, _) = handshake.expect("there is room for the preface").expect("and it is open");
+        let state = Arc::new(State::new(streams_max, Some(endpoint)));
+        Arc::new(Self { send, state, opened: Instant::now(), waiting: Arc::default() })
     }
 
     /// Asks which instance answers.
@@ -135,6 +175,30 @@ impl Connection {
 #[derive(Debug)]
 pub(super) struct Stream {
     connection: Arc<Connection>,
+    /// Only if it was reserved for the one call of a probation.
+    pub(super) probe: Option<Probe>,
+}
+
+impl State {
+    fn new(streams_max: usize, endpoint: Option<&Arc<Endpoint>>) -> Self {
+        Self {
+            open: AtomicUsize::new(0),
+            streams_max: AtomicUsize::new(streams_max),
+            retired: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
+            blamed: AtomicBool::new(false),
+            endpoint: endpoint.map(Arc::downgrade).unwrap_or_default(),
+        }
+    }
+
+    fn retire(&self) {
+        if self.retired.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Some(endpoint) = self.endpoint.upgrade() {
+            endpoint.wake();
+        }
+    }
 }
 
 impl Stream {
@@ -155,34 +219,44 @@ impl Stream {
     pub(super) fn retire(&self) {
         self.connection.retire();
     }
+
+    /// Whether a failure on it is one more: all calls fail when a connection breaks, which is one failure.
+    pub(super) fn is_to_blame(&self) -> bool {
+        let state = &self.connection.state;
+        !state.lost.load(Ordering::Relaxed) || !state.blamed.swap(true, Ordering::Relaxed)
+    }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.connection.state.open.fetch_sub(1, Ordering::Relaxed);
-        self.connection.waiting.wake_all();
+        let state = &self.connection.state;
+        let before = state.open.fetch_sub(1, Ordering::Relaxed);
+        // Nobody waits for a connection that had a free stream already.
+        if before >= state.streams_max.load(Ordering::Relaxed) {
+            self.connection.waiting.wake_all();
+        }
     }
 }
 
 async fn handshake(
     tcp: TcpStream,
-    service: &ServiceName,
+    peer: Peer<'_>,
     identity: &Identity,
     waiting: &Arc<Waiting>,
-) -> anyhow::Result<(Connection, Driver)> {
+) -> anyhow::Result<(Arc<Connection>, Driver)> {
     match identity.client() {
-        None => start(tcp, std::future::pending(), waiting).await,
+        None => start(tcp, std::future::pending(), peer.endpoint, waiting).await,
         Some(client) => {
-            let name = ServerName::try_from(service.dns_name())?;
+            let name = ServerName::try_from(peer.service.dns_name())?;
             let tls = TlsConnector::from(client).connect(name.clone(), tcp).await?;
             let shown = tls.get_ref().1.peer_certificates().unwrap_or_default();
             let chain: Vec<_> = shown.iter().map(|der| der.clone().into_owned()).collect();
             let certificate = chain.first().context("it has no certificate")?;
             let found = PeerIdentity::of_certificate(certificate)?;
-            ensure!(found.service == *service, "its certificate names `{found}`");
+            ensure!(found.service == *peer.service, "its certificate names `{found}`");
             let identity = identity.clone();
             let outlived = async move { identity.callee_outlived(chain, name).await };
-            start(tls, outlived, waiting).await
+            start(tls, outlived, peer.endpoint, waiting).await
         }
     }
 }
@@ -191,8 +265,9 @@ async fn handshake(
 async fn start<T>(
     io: T,
     outlived: impl Future<Output = ()> + Send + 'static,
+    endpoint: Option<&Arc<Endpoint>>,
     waiting: &Arc<Waiting>,
-) -> anyhow::Result<(Connection, Driver)>
+) -> anyhow::Result<(Arc<Connection>, Driver)>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -216,11 +291,10 @@ where
         }
     }
 
-    let state = Arc::new(State {
-        open: AtomicUsize::new(0),
-        streams_max: AtomicUsize::new(connection.max_concurrent_send_streams().min(STREAMS_MAX)),
-        retired: AtomicBool::new(false),
-    });
+    let streams_max = connection.max_concurrent_send_streams().min(STREAMS_MAX);
+    let state = Arc::new(State::new(streams_max, endpoint));
+    let calm = endpoint.map_or(0, |endpoint| endpoint.calm.load(Ordering::Relaxed));
+    let ping_every = PING_EVERY * (1 << calm.min(CALM_MAX));
     let driven = Arc::clone(&state);
     let driver = async move {
         let streams = Arc::clone(&driven);
@@ -230,31 +304,41 @@ where
             streams.streams_max.store(streams_max, Ordering::Relaxed);
             poll
         });
-        tokio::select! {
-            ended = pin!(connected) => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection broke");
-                }
+        let broke = tokio::select! {
+            ended = pin!(connected) => ended.err(),
+            () = keep_alive(&mut pings, ping_every) => {
+                tracing::debug!("a connection is silent; closing it");
+                driven.lost.store(true, Ordering::Relaxed);
+                None
             }
-            () = keep_alive(&mut pings) => tracing::debug!("a connection is silent; closing it"),
-            () = retire_after(outlived, &driven) => {}
+            () = retire_after(outlived, &driven) => None,
+        };
+        if let Some(error) = broke {
+            tracing::debug!(%error, "a connection broke");
+            driven.lost.store(true, Ordering::Relaxed);
+            let calm = error.is_go_away() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+            if let Some(endpoint) = driven.endpoint.upgrade().filter(|_| calm) {
+                endpoint.calm.fetch_add(1, Ordering::Relaxed);
+            }
         }
-        driven.retired.store(true, Ordering::Relaxed);
+        driven.retire();
     };
-    Ok((Connection { send, state, waiting: Arc::clone(waiting) }, Box::pin(driver)))
+    let connection =
+        Connection { send, state, opened: Instant::now(), waiting: Arc::clone(waiting) };
+    Ok((Arc::new(connection), Box::pin(driver)))
 }
 
 /// Retires the connection after `outlived`; what is in flight goes on.
 async fn retire_after(outlived: impl Future<Output = ()>, state: &State) {
     outlived.await;
-    state.retired.store(true, Ordering::Relaxed);
+    state.retire();
     std::future::pending().await
 }
 
 /// Returns when the peer has stopped to answer.
-async fn keep_alive(pings: &mut h2::PingPong) {
+async fn keep_alive(pings: &mut h2::PingPong, ping_every: Duration) {
     loop {
-        tokio::time::sleep(PING_EVERY).await;
+        tokio::time::sleep(ping_every).await;
         let pong = tokio::time::timeout(PING_WAIT_MAX, pings.ping(Ping::opaque())).await;
         if !matches!(pong, Ok(Ok(_))) {
             return;

@@ -1,13 +1,22 @@
 //! One instance as a target: its connections and how it fares.
 //!
-//! It lives from snapshot to snapshot of the mesh, for as long as the same instance is at the same address.
+//! It lives from snapshot to snapshot of the mesh, for as long as the same instance is at the same address. Until someone wants to
+//! call it, it is these few words and nothing runs for it.
 
 use super::EndpointState;
+use super::clock::Clock;
+use super::clock::Tick;
 use super::connection::Connection;
+use super::connection::Peer;
 use super::connection::Stream;
+use super::health::Health;
+use super::health::Standing;
+use super::health::Verdict;
+use super::load::LATENCY_DEFAULT;
 use super::load::Load;
 use crate::identity::ServiceName;
 use crate::metrics::PairMetrics;
+use crate::policy::Policy;
 use crate::registry::Instance;
 use crate::registry::WEIGHT_DEFAULT;
 use arc_swap::ArcSwap;
@@ -16,11 +25,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::Notify;
+use tokio::sync::mpsc;
 
-/// How many connections an endpoint has at most; further ones are opened when the streams of those before are used up.
-pub(super) const CONNECTIONS_MAX: usize = 8;
+/// Of how many endpoints the resolver may not have heard yet that they are wanted; those above ask again with the next call.
+const DEMANDS_MAX: usize = 1_024;
+
+/// Service, instance and address: another process has another key.
+pub(super) type EndpointKey = (String, String, String);
 
 #[derive(Debug)]
 pub(super) struct Endpoint {
@@ -30,16 +44,42 @@ pub(super) struct Endpoint {
     /// What requests name as their authority.
     pub(super) authority: Authority,
     pub(super) load: Load,
+    pub(super) health: Health,
     pub(super) metrics: Arc<PairMetrics>,
-    weight: AtomicU32,
+    /// What all endpoints of its service share.
+    pub(super) peers: Arc<Peers>,
+    weight_registered: AtomicU32,
+    /// By how much more a call in flight counts than at one of the default weight, an `f32`'s bits.
+    slowness: AtomicU32,
     draining: AtomicBool,
     connections: ArcSwap<Vec<Arc<Connection>>>,
     /// Someone wants to call it: until then no connection is opened.
     wanted: AtomicBool,
-    /// All streams are in use: one connection more, please.
+    /// The last attempt to connect failed.
+    unreachable: AtomicBool,
+    /// Nearly all streams are in use: one connection more, please.
     crowded: AtomicBool,
+    /// How often it asked for fewer pings.
+    pub(super) calm: AtomicU32,
     wake: Notify,
     hurry: Notify,
+}
+
+/// The endpoints of one service have this in common.
+#[derive(Debug)]
+pub(super) struct Peers {
+    pub(super) policy: ArcSwap<Policy>,
+    /// What a response takes here of late, an `f32`'s bits of seconds.
+    latency: AtomicU32,
+    pub(super) bell: Arc<Bell>,
+}
+
+/// By which endpoints tell the resolver that something about them changed.
+#[derive(Debug)]
+pub(super) struct Bell {
+    pub(super) clock: Clock,
+    changed: Notify,
+    demands: mpsc::Sender<Arc<Endpoint>>,
 }
 
 /// Whether a call can be sent.
@@ -52,56 +92,199 @@ pub(super) enum Reserved {
     Full,
 }
 
+impl Bell {
+    /// The bell, and where endpoints come out that are wanted for the first time.
+    pub(super) fn new(now: Instant) -> (Self, mpsc::Receiver<Arc<Endpoint>>) {
+        let (demands, wanted) = mpsc::channel(DEMANDS_MAX);
+        (Self { clock: Clock::new(now), changed: Notify::new(), demands }, wanted)
+    }
+
+    /// Some endpoint is usable that was not, or the other way round.
+    pub(super) fn ring(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Waits until something changed since this was last awaited.
+    pub(super) async fn rung(&self) {
+        self.changed.notified().await;
+    }
+}
+
+impl Peers {
+    pub(super) fn new(policy: Arc<Policy>, bell: Arc<Bell>) -> Self {
+        let latency = AtomicU32::new(LATENCY_DEFAULT.as_secs_f32().to_bits());
+        Self { policy: ArcSwap::new(policy), latency, bell }
+    }
+
+    /// Takes over a policy.
+    pub(super) fn obey(&self, policy: &Arc<Policy>) {
+        if !Arc::ptr_eq(&self.policy.load(), policy) {
+            self.policy.store(Arc::clone(policy));
+        }
+    }
+
+    pub(super) fn set_latency(&self, latency: Duration) {
+        self.latency.store(latency.as_secs_f32().to_bits(), Ordering::Relaxed);
+    }
+
+    fn latency(&self) -> Duration {
+        Duration::from_secs_f32(f32::from_bits(self.latency.load(Ordering::Relaxed)))
+    }
+}
+
 impl Endpoint {
     pub(super) fn new(
         instance: &Instance,
         service: ServiceName,
         metrics: Arc<PairMetrics>,
+        peers: Arc<Peers>,
         now: Instant,
     ) -> Self {
         let authority = service.dns_name().parse().expect("a service's name is a DNS label");
-        let endpoint = Self {
+        Self {
             service,
             instance: instance.instance.clone(),
             address: instance.address.clone(),
             authority,
-            load: Load::new(now),
+            load: Load::new(peers.bell.clock.tick(now)),
+            health: Health::default(),
             metrics,
-            weight: AtomicU32::new(WEIGHT_DEFAULT),
-            draining: AtomicBool::new(false),
+            peers,
+            weight_registered: AtomicU32::new(WEIGHT_DEFAULT),
+            slowness: AtomicU32::new(1.0_f32.to_bits()),
+            draining: AtomicBool::new(instance.draining),
             connections: ArcSwap::default(),
             wanted: AtomicBool::new(false),
+            unreachable: AtomicBool::new(false),
             crowded: AtomicBool::new(false),
+            calm: AtomicU32::new(0),
             wake: Notify::new(),
             hurry: Notify::new(),
-        };
-        endpoint.update(instance);
-        endpoint
+        }
     }
 
-    /// Takes over what the registry may change while the instance stays the same.
-    pub(super) fn update(&self, instance: &Instance) {
-        self.weight.store(instance.weight.max(1), Ordering::Relaxed);
-        self.draining.store(instance.draining, Ordering::Relaxed);
+    /// Where its connections lead.
+    pub(super) fn peer(self: &Arc<Self>) -> Peer<'_> {
+        Peer { address: &self.address, service: &self.service, endpoint: Some(self) }
+    }
+
+    pub(super) fn key(&self) -> EndpointKey {
+        (self.service.as_str().to_owned(), self.instance.clone(), self.address.clone())
+    }
+
+    pub(super) fn tick(&self, now: Instant) -> Tick {
+        self.peers.bell.clock.tick(now)
     }
 
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// What one call more would cost here, relative to other endpoints.
-    #[expect(clippy::cast_precision_loss, reason = "weights are at most 10,000")]
-    pub(super) fn cost(&self, now: Instant) -> f32 {
-        self.load.cost(now) / self.weight.load(Ordering::Relaxed) as f32
+    pub(super) fn set_draining(&self, draining: bool) {
+        self.draining.store(draining, Ordering::Relaxed);
     }
 
-    /// Whether a connection is there; if none is, one is asked for.
-    pub(super) fn is_ready(&self) -> bool {
-        let ready = self.connections.load().iter().any(|connection| connection.is_usable());
-        if !ready {
-            self.want();
+    /// Its share of the traffic that is in force.
+    pub(super) fn weight(&self) -> f32 {
+        as_float(WEIGHT_DEFAULT) / f32::from_bits(self.slowness.load(Ordering::Relaxed))
+    }
+
+    /// Its share as the registry says.
+    pub(super) fn weight_registered(&self) -> f32 {
+        as_float(self.weight_registered.load(Ordering::Relaxed))
+    }
+
+    /// Gives it a part of its weight.
+    pub(super) fn set_weight(&self, registered: u32, part: f32) {
+        assert!(registered > 0 && part > 0.0, "everyone has a share");
+        self.weight_registered.store(registered, Ordering::Relaxed);
+        let slowness = as_float(WEIGHT_DEFAULT) / (as_float(registered) * part);
+        self.slowness.store(slowness.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Whether its weight is not all in force yet.
+    pub(super) fn is_warming(&self) -> bool {
+        self.weight() < self.weight_registered() * 0.999
+    }
+
+    /// Whether it is healthy as far as is known.
+    pub(super) fn can_be_used(&self, now: Tick) -> bool {
+        self.standing(now) == Standing::Healthy && !self.is_unreachable()
+    }
+
+    /// How it fares, for people.
+    pub(super) fn state(&self, now: Tick) -> EndpointState {
+        if self.is_draining() {
+            return EndpointState::Draining;
         }
-        ready
+        match self.standing(now) {
+            Standing::Unhealthy(left) => EndpointState::Unhealthy { left },
+            Standing::Ejected(left) => EndpointState::Ejected { left },
+            Standing::Healthy if self.is_connected() && self.is_warming() => EndpointState::Warming,
+            Standing::Healthy if self.is_connected() => EndpointState::Ready,
+            Standing::Healthy if self.is_wanted() => EndpointState::Connecting,
+            Standing::Healthy => EndpointState::Idle,
+        }
+    }
+
+    /// What one call more would cost here, relative to other endpoints.
+    pub(super) fn cost(&self, now: Tick) -> f32 {
+        self.load.cost(f32::from_bits(self.slowness.load(Ordering::Relaxed)), now)
+    }
+
+    /// The calls in flight, by weight; those that fail look busy.
+    pub(super) fn busyness(&self, now: Tick) -> f32 {
+        self.load.busyness(f32::from_bits(self.slowness.load(Ordering::Relaxed)), now)
+    }
+
+    /// How a call ended.
+    pub(super) fn ended(&self, verdict: Verdict, pushback: Option<Duration>, now: Tick) {
+        let policy = &self.peers.policy;
+        let changed = match verdict {
+            Verdict::Good => {
+                self.load.succeeded();
+                self.health.succeeded(policy, now)
+            }
+            Verdict::Failed => self.health.failed(policy, now),
+            Verdict::Shed => {
+                self.health.shed(now);
+                false
+            }
+        };
+        if verdict != Verdict::Good || pushback.is_some() {
+            // A server that says for how long it wants no calls is believed.
+            let share = if pushback.is_some() { 1.0 } else { self.health.excess(now) };
+            self.load.punish(share, pushback, now);
+        }
+        if changed {
+            self.peers.bell.ring();
+        }
+    }
+
+    /// How the one call of a probation went; none if nobody knows.
+    pub(super) fn probed(&self, verdict: Option<Verdict>, now: Tick) {
+        self.health.probed(verdict, &self.peers.policy, now);
+        if verdict == Some(Verdict::Good) {
+            self.load.forgive();
+        }
+        self.peers.bell.ring();
+    }
+
+    pub(super) fn standing(&self, now: Tick) -> Standing {
+        self.health.standing(now)
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connections.load().iter().any(|connection| connection.is_usable())
+    }
+
+    /// Whether it can't be reached, as far as is known.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.unreachable.load(Ordering::Relaxed) && !self.is_connected()
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
     }
 
     /// Reserves a stream on the connection that has the most room.
@@ -109,21 +292,37 @@ impl Endpoint {
         let connections = self.connections.load();
         let usable = connections.iter().filter(|connection| connection.is_usable());
         let Some(roomiest) = usable.min_by_key(|connection| connection.open_streams()) else {
-            self.want();
             return Reserved::Unconnected;
         };
-        if let Some(stream) = roomiest.reserve() {
-            return Reserved::Stream(stream);
-        }
-        if connections.len() < CONNECTIONS_MAX && !self.crowded.swap(true, Ordering::Relaxed) {
+        let reserved = roomiest.reserve();
+        if roomiest.is_crowded()
+            && !self.crowded.load(Ordering::Relaxed)
+            && connections.len() < self.peers.policy.load().connections.per_instance_max
+            && !self.crowded.swap(true, Ordering::Relaxed)
+        {
             self.wake.notify_one();
         }
-        Reserved::Full
+        reserved.map_or(Reserved::Full, Reserved::Stream)
     }
 
     /// Asks for a connection.
-    pub(super) fn want(&self) {
-        self.wanted.store(true, Ordering::Relaxed);
+    pub(super) fn want(self: &Arc<Self>) {
+        if self.wanted.swap(true, Ordering::Relaxed) {
+            self.wake.notify_one();
+        } else if self.peers.bell.demands.try_send(Arc::clone(self)).is_err() {
+            self.wanted.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Nobody wants to call it any more.
+    pub(super) fn unwant(&self) {
+        self.wanted.store(false, Ordering::Relaxed);
+        self.unreachable.store(false, Ordering::Relaxed);
+        self.peers.bell.ring();
+    }
+
+    /// Something about its connections changed, which its keeper should know.
+    pub(super) fn wake(&self) {
         self.wake.notify_one();
     }
 
@@ -144,12 +343,14 @@ impl Endpoint {
 
     /// How many connections there should be.
     pub(super) fn connections_wanted(&self) -> usize {
-        if !self.wanted.load(Ordering::Relaxed) {
-            return 0;
-        }
         let usable = self.connections.load().len();
         let more = usize::from(self.crowded.load(Ordering::Relaxed));
-        (usable + more).clamp(1, CONNECTIONS_MAX)
+        (usable + more).clamp(1, self.peers.policy.load().connections.per_instance_max)
+    }
+
+    /// The connections; the endpoint's keeper alone changes them, so no other writer is lost.
+    pub(super) fn connections(&self) -> Arc<Vec<Arc<Connection>>> {
+        self.connections.load_full()
     }
 
     /// Drops the connections that are of no more use, and says how many are left.
@@ -160,19 +361,33 @@ impl Endpoint {
         let left = usable.len();
         if left < before.len() {
             self.connections.store(Arc::new(usable));
+            self.peers.bell.ring();
         }
         left
     }
 
-    /// Adds a connection. Only the endpoint's keeper does, so no other writer is lost.
-    pub(super) fn connected(&self, connection: Connection, now: Instant) {
+    /// Adds a connection.
+    pub(super) fn connected(&self, connection: Arc<Connection>, now: Instant) {
         let mut connections = Vec::clone(&self.connections.load_full());
         if connections.is_empty() {
-            self.load.reset(now);
+            // It may be another process than before; what is known of that one would mislead.
+            self.load.reset(self.peers.latency(), self.tick(now));
+            self.health.reset(self.tick(now));
         }
-        connections.push(Arc::new(connection));
+        connections.push(connection);
         self.connections.store(Arc::new(connections));
         self.crowded.store(false, Ordering::Relaxed);
+        self.unreachable.store(false, Ordering::Relaxed);
+        self.peers.bell.ring();
+    }
+
+    /// An attempt to connect failed.
+    pub(super) fn unconnected(&self) {
+        // With others open there is no need for one more soon.
+        self.crowded.store(false, Ordering::Relaxed);
+        if !self.unreachable.swap(true, Ordering::Relaxed) {
+            self.peers.bell.ring();
+        }
     }
 
     /// Drops all connections; each closes when its last call has ended.
@@ -185,21 +400,13 @@ impl Endpoint {
         self.connections.load().iter().filter(|connection| connection.is_usable()).count()
     }
 
-    /// How it fares, for people.
-    pub(super) fn state(&self) -> EndpointState {
-        if self.is_draining() {
-            EndpointState::Draining
-        } else if self.connection_count() > 0 {
-            EndpointState::Ready
-        } else if self.wanted.load(Ordering::Relaxed) {
-            EndpointState::Connecting
-        } else {
-            EndpointState::Idle
-        }
-    }
-
     /// A connection, if there is one.
     pub(super) fn connection(&self) -> Option<Arc<Connection>> {
         self.connections.load().iter().find(|connection| connection.is_usable()).cloned()
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "weights are at most 10,000")]
+fn as_float(weight: u32) -> f32 {
+    weight as f32
 }

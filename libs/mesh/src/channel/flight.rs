@@ -2,7 +2,7 @@
 
 use super::connection::Stream;
 use super::endpoint::Endpoint;
-use super::load::FAILURE_PENALTY;
+use super::health::Verdict;
 use super::payload::Sending;
 use http::HeaderMap;
 use std::sync::Arc;
@@ -10,9 +10,6 @@ use std::time::Duration;
 use std::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
-
-/// The longest time that a server may ask not to be called for (Linkerd's).
-const PUSHBACK_MAX: Duration = Duration::from_secs(300);
 
 #[derive(Debug)]
 pub(super) struct Flight {
@@ -28,6 +25,10 @@ pub(super) struct Flight {
     /// What sends a streaming request, and gives back what it did not send; it ends with the call.
     pub(super) pump: Option<AbortOnDropHandle<Option<Sending>>>,
 }
+
+/// The one call by which an endpoint on probation is judged.
+#[derive(Debug)]
+pub(super) struct Probe(Option<Arc<Endpoint>>);
 
 impl Flight {
     pub(super) fn begin(
@@ -69,71 +70,85 @@ impl Flight {
 
     /// The server wants no more for this long. To be said before the end.
     pub(super) fn pushed_back(&mut self, wait: Duration) {
-        self.pushback = Some(wait.min(PUSHBACK_MAX));
+        self.pushback = Some(wait);
     }
 
     /// What came was no answer of a gRPC server, but `code` describes it: the endpoint's fault, whatever the code says.
     pub(super) fn finish_broken(&mut self, code: Code) {
-        let blamed = if matches!(blame(code), Blame::Nobody) { Code::Unavailable } else { code };
-        self.finish(blamed);
+        let verdict = Verdict::of(code);
+        let verdict = if verdict == Verdict::Good { Verdict::Failed } else { verdict };
+        self.end(verdict, Instant::now());
     }
 
     /// The call ended with this code; the first one counts.
     pub(super) fn finish(&mut self, code: Code) {
-        if self.finished {
-            return;
+        self.finish_at(code, Instant::now());
+    }
+
+    pub(super) fn finish_at(&mut self, code: Code, now: Instant) {
+        if !self.finished {
+            self.end(Verdict::of(code), now);
         }
+    }
+
+    fn end(&mut self, verdict: Verdict, moment: Instant) {
         self.finished = true;
-        let now = Instant::now();
-        let elapsed = now.saturating_duration_since(self.started);
-        let latency = match blame(code) {
-            Blame::Endpoint => elapsed.max(FAILURE_PENALTY).max(self.pushback.unwrap_or_default()),
-            // Shorter than the call would have taken, but at least that long.
-            Blame::Slowness => elapsed,
-            Blame::Nobody => self.latency.unwrap_or(elapsed),
-        };
-        self.endpoint.load.observe(latency, now);
+        let now = self.endpoint.tick(moment);
+        let elapsed = moment.saturating_duration_since(self.started);
+        let load = &self.endpoint.load;
+        match verdict {
+            Verdict::Good => load.observe(self.latency.unwrap_or(elapsed), now),
+            // A failure says only that a response would have taken at least that long.
+            Verdict::Failed | Verdict::Shed => load.observe_at_least(elapsed, now),
+        }
+        // All calls on a connection that breaks fail together: that is one failure, and no connection is seen as such.
+        if verdict != Verdict::Failed || self.stream.is_to_blame() {
+            self.endpoint.ended(verdict, self.pushback, now);
+        }
+        if let Some(probe) = self.stream.probe.take() {
+            probe.end(verdict, moment);
+        }
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
         self.endpoint.load.end();
+        if self.finished {
+            return;
+        }
         let now = Instant::now();
         if self.deadline.is_some_and(|deadline| deadline <= now) {
-            self.finish(Code::DeadlineExceeded);
-        } else if let (false, Some(latency)) = (self.finished, self.latency) {
+            self.finish_at(Code::DeadlineExceeded, now);
+        } else if let Some(latency) = self.latency {
             // The caller dropped a response that had begun well.
-            self.endpoint.load.observe(latency, now);
+            self.endpoint.load.observe(latency, self.endpoint.tick(now));
+        } else {
+            // It was given up for another one that was faster, or for the caller's own reasons.
+            let waited = now.saturating_duration_since(self.started);
+            self.endpoint.load.observe_at_least(waited, self.endpoint.tick(now));
         }
     }
 }
 
-/// Whose fault a code is, as far as balancing is concerned.
-enum Blame {
-    Endpoint,
-    Slowness,
-    Nobody,
+impl Probe {
+    /// The probe of an endpoint that has just been told so.
+    pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
+        Self(Some(endpoint))
+    }
+
+    fn end(mut self, verdict: Verdict, now: Instant) {
+        if let Some(endpoint) = self.0.take() {
+            endpoint.probed(Some(verdict), endpoint.tick(now));
+        }
+    }
 }
 
-fn blame(code: Code) -> Blame {
-    match code {
-        Code::Unavailable | Code::ResourceExhausted | Code::Internal | Code::DataLoss => {
-            Blame::Endpoint
+impl Drop for Probe {
+    fn drop(&mut self) {
+        if let Some(endpoint) = self.0.take() {
+            endpoint.probed(None, endpoint.tick(Instant::now()));
         }
-        Code::DeadlineExceeded => Blame::Slowness,
-        Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
-        | Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::FailedPrecondition
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unimplemented
-        | Code::Unauthenticated => Blame::Nobody,
     }
 }
 

@@ -2,13 +2,21 @@
 
 mod attempt;
 mod balance;
+#[cfg(any(test, feature = "bench"))]
+mod bare;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod body;
 mod budget;
 mod call;
+mod clock;
 mod connection;
+mod directory;
 mod endpoint;
 mod fault;
+mod fleet;
 mod flight;
+mod health;
 mod hedge;
 mod idle;
 mod keeper;
@@ -26,8 +34,10 @@ mod routes;
 mod shared;
 mod snapshot;
 mod subset;
+mod suspects;
 mod table;
 mod waiting;
+mod warm_up;
 
 pub use body::Body;
 pub(crate) use call::DEADLINE_DEFAULT;
@@ -53,6 +63,8 @@ use latencies::Latencies;
 use mirror::Mirrors;
 use payload::Replays;
 use prometheus_client::registry::Registry as MetricsRegistry;
+use resolver::Home;
+use resolver::PublishedInstance;
 use resolver::Resolver;
 use shared::Shared;
 use std::path::PathBuf;
@@ -60,6 +72,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
+use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
@@ -170,6 +183,26 @@ pub enum EndpointState {
     Draining,
 }
 
+impl EndpointView {
+    fn of(published: &PublishedInstance, now: Instant) -> Self {
+        let PublishedInstance { known, endpoint, tier } = published;
+        let tick = endpoint.tick(now);
+        let recent = endpoint.health.recent(tick);
+        Self {
+            instance: known.instance.clone(),
+            grpc_services: known.grpc_services.keys().cloned().collect(),
+            suspect: known.is_suspect(),
+            pending: endpoint.load.pending(),
+            latency: endpoint.load.latency(),
+            state: endpoint.state(tick),
+            connections: endpoint.connection_count(),
+            success_rate: (recent.calls > 0).then(|| 1.0 - f64::from(recent.failed())),
+            tier: *tier,
+            weight: f64::from(endpoint.weight()),
+        }
+    }
+}
+
 impl Mesh {
     /// Starts a channel: reads the snapshot, and begins to watch the registry. Does not wait for it. Must be called within a
     /// tokio runtime.
@@ -225,6 +258,7 @@ impl Mesh {
         let mut resolver = Resolver::new(
             Arc::clone(&shared),
             options.identity,
+            Home { zone: options.zone, region: options.region },
             metrics,
             policy_metrics,
             options.snapshot,
@@ -241,22 +275,9 @@ impl Mesh {
     #[must_use]
     pub fn view(&self) -> MeshView {
         let published = self.shared.published.load();
-        let mut endpoints: Vec<_> = published
-            .instances
-            .iter()
-            .map(|(known, endpoint)| EndpointView {
-                instance: known.instance.clone(),
-                grpc_services: known.grpc_services.keys().cloned().collect(),
-                suspect: known.is_suspect(),
-                pending: endpoint.load.pending(),
-                latency: endpoint.load.latency(),
-                state: endpoint.state(),
-                connections: endpoint.connection_count(),
-                success_rate: None,
-                tier: 0,
-                weight: f64::from(known.instance.weight),
-            })
-            .collect();
+        let now = Instant::now();
+        let mut endpoints: Vec<_> =
+            published.instances.iter().map(|instance| EndpointView::of(instance, now)).collect();
         endpoints.sort_by(|a, b| {
             (&a.instance.service, &a.instance.instance)
                 .cmp(&(&b.instance.service, &b.instance.instance))

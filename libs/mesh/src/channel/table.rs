@@ -9,6 +9,7 @@ use crate::registry::Instance;
 use crate::registry::Update;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// How often in a row a suspect may leave a probe unanswered before it is taken for gone.
 const PROBES_MISSED_MAX: u32 = 2;
@@ -18,7 +19,7 @@ const PROBES_MISSED_MAX: u32 = 2;
 pub(super) struct Table {
     /// The registry's revision; 0 before it was heard of.
     pub(super) revision: i64,
-    pub(super) instances: BTreeMap<String, Known>,
+    pub(super) instances: BTreeMap<String, Arc<Known>>,
 }
 
 /// An instance.
@@ -27,6 +28,8 @@ pub(super) struct Known {
     pub(super) instance: Instance,
     /// The gRPC services it serves, and whether the registry still says so.
     pub(super) grpc_services: BTreeMap<String, Presence>,
+    /// Whether it was seen to join, and was not there when the list was first read.
+    pub(super) joined: bool,
     probes_missed: u32,
 }
 
@@ -48,13 +51,13 @@ impl Table {
     pub(super) fn of_snapshot(entries: Vec<Entry>) -> Self {
         let mut table = Self::default();
         for entry in entries {
-            table.put(entry);
+            table.put(entry, false);
         }
         table
     }
 
     pub(super) fn entries(&self) -> Vec<Entry> {
-        let of = |known: &Known| {
+        let of = |known: &Arc<Known>| {
             let instance = known.instance.clone();
             let entry = move |grpc_service: &String| Entry {
                 grpc_service: grpc_service.clone(),
@@ -76,7 +79,7 @@ impl Table {
                     match change {
                         Change::Put(entry) => {
                             named.insert(entry.instance.instance.clone());
-                            self.put(entry);
+                            self.put(entry, true);
                         }
                         Change::Delete { grpc_service, instance } => {
                             self.delete(&grpc_service, &instance);
@@ -99,25 +102,29 @@ impl Table {
                 }
                 for entry in entries {
                     named.insert(entry.instance.instance.clone());
-                    self.put(entry);
+                    self.put(entry, false);
                 }
             }
         }
         named
     }
 
-    fn put(&mut self, entry: Entry) {
+    fn put(&mut self, entry: Entry, joined: bool) {
         let Entry { grpc_service, instance } = entry;
-        let known = self.instances.entry(instance.instance.clone()).or_insert_with(|| Known {
-            instance: instance.clone(),
-            grpc_services: BTreeMap::new(),
-            probes_missed: 0,
+        let known = self.instances.entry(instance.instance.clone()).or_insert_with(|| {
+            let instance = instance.clone();
+            let grpc_services = BTreeMap::new();
+            Arc::new(Known { instance, grpc_services, joined, probes_missed: 0 })
         });
+        let known = Arc::make_mut(known);
         let moved = known.instance.address != instance.address
             || known.instance.service != instance.service;
         if moved {
             // Another process under the same id: what the one before served says nothing.
             known.grpc_services.clear();
+        }
+        if known.instance.register_time != instance.register_time {
+            known.joined = joined;
         }
         known.instance = instance;
         known.probes_missed = 0;
@@ -126,6 +133,7 @@ impl Table {
 
     fn delete(&mut self, grpc_service: &str, instance: &str) {
         let Some(known) = self.instances.get_mut(instance) else { return };
+        let known = Arc::make_mut(known);
         if !known.instance.draining {
             if let Some(presence) = known.grpc_services.get_mut(grpc_service) {
                 *presence = Presence::Suspect;
@@ -139,13 +147,14 @@ impl Table {
     }
 
     /// The instances to ask whether they are still there.
-    pub(super) fn suspects(&self) -> impl Iterator<Item = &Known> {
+    pub(super) fn suspects(&self) -> impl Iterator<Item = &Arc<Known>> {
         self.instances.values().filter(|known| known.is_suspect())
     }
 
     /// Takes the answer of a suspect, asked at `address`: whether the same instance answered.
     pub(super) fn probed(&mut self, instance: &str, address: &str, answered: bool) {
         let Some(known) = self.instances.get_mut(instance) else { return };
+        let known = Arc::make_mut(known);
         if known.instance.address != address {
             return;
         }

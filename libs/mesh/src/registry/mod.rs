@@ -258,6 +258,11 @@ impl<E, C> Watch<E, C> {
     pub async fn next(&mut self) -> Option<Update<E, C>> {
         self.updates.recv().await
     }
+
+    /// The next update, if it is there already.
+    pub(crate) fn next_ready(&mut self) -> Option<Update<E, C>> {
+        self.updates.try_recv().ok()
+    }
 }
 
 /// Opens the registry that `uri` names: `memory:` (a new one, known only to who shares the value), or

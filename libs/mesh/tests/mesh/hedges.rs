@@ -2,6 +2,7 @@
 
 use crate::backend::Backend;
 use crate::backend::Behaviour;
+use crate::world::PATIENCE;
 use crate::world::World;
 use crate::world::eventually;
 use futures_util::future::join_all;
@@ -95,11 +96,11 @@ async fn a_hedge_is_sent_when_a_call_takes_longer_than_most_do() {
     backends[0].behave(Behaviour::Hang);
     let before = backends[0].calls();
     let started = Instant::now();
-    for _ in 0..20 {
+    // It may have looked slow for a moment before, and be avoided for some seconds.
+    while backends[0].calls() == before {
         get(&mesh).await.unwrap();
+        assert!(started.elapsed() < PATIENCE, "it was not tried");
     }
-    assert!(backends[0].calls() > before, "it was tried");
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     assert!(events(&mesh, "mesh_hedges_won") >= 1);
 }
 
