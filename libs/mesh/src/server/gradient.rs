@@ -10,8 +10,9 @@ use std::time::Duration;
 
 /// How much slower than usual is no sign of a queue (Netflix: 1.5) ...
 const TOLERANCE: f64 = 1.5;
-/// ... and how much in time: below it the noise of a scheduler is larger than any queue that matters.
-const SLACK: Duration = Duration::from_millis(5);
+/// ... and how much in time: below it the noise of a busy machine's scheduler is larger than any queue that matters (64 calls in
+/// flight on two cores that others use as well were refused at 5 ms).
+const SLACK: Duration = Duration::from_millis(20);
 /// The most that a limit shrinks at a time (Netflix: 0.5).
 const GRADIENT_MIN: f64 = 0.5;
 /// How fast a limit grows at least that nothing speaks against.
