@@ -3,21 +3,38 @@
 //! One set for the process, as protobuf's own registries are; it is complete before it is first used.
 
 use anyhow::Context as _;
-use anyhow::bail;
+use anyhow::ensure;
 use prost_reflect::DescriptorPool;
 use std::sync::LazyLock;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-/// All descriptors. From the first look at them on, none is added.
+/// All descriptors, decoded when a message is first shown. From the first look at any on, none is added.
 pub(crate) static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    let mut growing = GROWING.lock().unwrap_or_else(PoisonError::into_inner);
-    growing.take().expect("they are taken once")
+    let mut added = ADDED.lock().unwrap_or_else(PoisonError::into_inner);
+    added.is_closed = true;
+    added.pool.take().unwrap_or_else(|| proto::DESCRIPTORS.clone())
 });
 
-/// The descriptors until they are first used.
-static GROWING: LazyLock<Mutex<Option<DescriptorPool>>> =
-    LazyLock::new(|| Mutex::new(Some(proto::DESCRIPTORS.clone())));
+/// What programs added to those of `proto/`.
+static ADDED: Mutex<Added> = Mutex::new(Added { sets: Vec::new(), pool: None, is_closed: false });
+
+#[derive(Debug)]
+struct Added {
+    /// Encoded, in the order in which they came.
+    sets: Vec<Vec<u8>>,
+    /// All descriptors, if any were added.
+    pool: Option<DescriptorPool>,
+    /// They were looked at.
+    is_closed: bool,
+}
+
+/// All descriptors, encoded: those of `proto/`, then what was added. From the first look at any on, none is added.
+pub(crate) fn encoded() -> Vec<Vec<u8>> {
+    let mut added = ADDED.lock().unwrap_or_else(PoisonError::into_inner);
+    added.is_closed = true;
+    [&[proto::DESCRIPTOR_SET.to_vec()], added.sets.as_slice()].concat()
+}
 
 /// Makes the services of a program's own protos known, as an encoded `FileDescriptorSet` with all imports: what their
 /// `idempotency_level` allows, which metrics they have, how `tap` shows their messages. To be called before the first mesh or
@@ -27,14 +44,13 @@ static GROWING: LazyLock<Mutex<Option<DescriptorPool>>> =
 /// # Errors
 /// If the set is malformed, contradicts what is known, or comes after the first mesh or server.
 pub fn describe(descriptor_set: &[u8]) -> anyhow::Result<()> {
-    let mut growing = GROWING.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(known) = growing.as_mut() else {
-        bail!("descriptors must be added before the first mesh or server is made");
-    };
+    let mut added = ADDED.lock().unwrap_or_else(PoisonError::into_inner);
+    ensure!(!added.is_closed, "descriptors must be added before the first mesh or server is made");
     // Added to a copy: a set that is refused leaves nothing behind.
-    let mut with_added = known.clone();
-    with_added.decode_file_descriptor_set(descriptor_set).context("the descriptors are refused")?;
-    *known = with_added;
+    let mut pool = added.pool.clone().unwrap_or_else(|| proto::DESCRIPTORS.clone());
+    pool.decode_file_descriptor_set(descriptor_set).context("the descriptors are refused")?;
+    added.pool = Some(pool);
+    added.sets.push(descriptor_set.to_vec());
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 mod backoff;
 mod channel;
 mod criticality;
+mod described;
 mod descriptors;
 mod etcd;
 mod file;

@@ -1,8 +1,11 @@
 //! What is known of each RPC before it is called, from its descriptor: what may be done when it fails.
 
-use crate::descriptors::DESCRIPTORS;
+use crate::described;
+use crate::described::FileSet;
+use crate::descriptors;
 use prost_reflect::prost_types::method_options::IdempotencyLevel;
 use rapidhash::RapidHashMap;
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 /// What a method allows.
@@ -60,31 +63,60 @@ pub(crate) static METHODS: LazyLock<Methods> = LazyLock::new(Methods::from_descr
 
 impl Methods {
     fn from_descriptors() -> Self {
-        let mut by_path = RapidHashMap::default();
-        let mut names = Vec::new();
-        let methods =
-            DESCRIPTORS.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-        for (index, method) in methods.enumerate() {
-            let options = method.method_descriptor_proto().options.clone().unwrap_or_default();
-            let name = format!("{}/{}", method.parent_service().full_name(), method.name());
+        let mut methods = Self {
+            by_path: RapidHashMap::default(),
+            names: Vec::new(),
+            served_by: RapidHashMap::default(),
+        };
+        let mut files = BTreeSet::new();
+        // The first set is that of `proto/`.
+        for (number, encoded) in descriptors::encoded().iter().enumerate() {
+            let set = FileSet::read(encoded).expect("it was read before");
+            // A set brings its imports along, and two may bring the same.
+            for file in set.files.iter().filter(|file| files.insert(file.name.clone())) {
+                for service in &file.services {
+                    let name = file.full_name(service);
+                    // In a stranger's protos the option's number may stand for something else.
+                    if number == 0 {
+                        methods.serve(&name, service);
+                    }
+                    methods.add(&name, service);
+                }
+            }
+        }
+        methods
+    }
+
+    fn serve(&mut self, full_name: &str, service: &described::Service) {
+        if let Some(options) = &service.options
+            && !options.served_by.is_empty()
+        {
+            self.served_by.insert(full_name.to_owned(), options.served_by.clone());
+        }
+    }
+
+    fn add(&mut self, full_name: &str, service: &described::Service) {
+        for method in &service.methods {
+            let level = method.options.unwrap_or_default().idempotency_level;
+            let level = IdempotencyLevel::try_from(level);
+            let name = format!("{full_name}/{}", method.name);
             let messages = |stream| if stream { Messages::Stream } else { Messages::One };
             let method = Method {
-                index: Some(index),
+                index: Some(self.names.len()),
                 name: name.clone(),
-                safety: match options.idempotency_level() {
-                    IdempotencyLevel::IdempotencyUnknown => Safety::Once,
-                    IdempotencyLevel::NoSideEffects | IdempotencyLevel::Idempotent => {
+                safety: match level {
+                    Ok(IdempotencyLevel::NoSideEffects | IdempotencyLevel::Idempotent) => {
                         Safety::Repeatable
                     }
+                    Ok(IdempotencyLevel::IdempotencyUnknown) | Err(_) => Safety::Once,
                 },
-                only_reads: options.idempotency_level() == IdempotencyLevel::NoSideEffects,
-                requests: messages(method.is_client_streaming()),
-                responses: messages(method.is_server_streaming()),
+                only_reads: level == Ok(IdempotencyLevel::NoSideEffects),
+                requests: messages(method.client_streaming),
+                responses: messages(method.server_streaming),
             };
-            by_path.insert(format!("/{name}"), method);
-            names.push(name);
+            self.by_path.insert(format!("/{name}"), method);
+            self.names.push(name);
         }
-        Self { by_path, names, served_by: served_by() }
     }
 
     /// The mesh service whose instances serve a gRPC service; none if any may.
@@ -117,20 +149,6 @@ impl Methods {
     pub(crate) fn count(&self) -> usize {
         self.by_path.len()
     }
-}
-
-/// What the services say in `(linkmesh.mesh.v1.served_by)`.
-fn served_by() -> RapidHashMap<String, String> {
-    let option = proto::DESCRIPTORS
-        .get_extension_by_name("linkmesh.mesh.v1.served_by")
-        .expect("it is in proto/linkmesh/mesh/v1/options.proto");
-    let of = |service: prost_reflect::ServiceDescriptor| {
-        let options = service.options();
-        let server = options.get_extension(&option);
-        let server = server.as_str().filter(|server| !server.is_empty())?;
-        Some((service.full_name().to_owned(), server.to_owned()))
-    };
-    proto::DESCRIPTORS.services().filter_map(of).collect()
 }
 
 /// The gRPC service that a path names: `/service/method`.
