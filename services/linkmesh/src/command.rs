@@ -15,6 +15,7 @@ Examples:
   linkmesh serve links --config /etc/linkmesh.toml    one service, as in a cluster
   linkmesh migrate --config /etc/linkmesh.toml        bring the schemas up to date first
   linkmesh mesh endpoints                             who runs, where, and how they fare
+  linkmesh mesh check                                 what is wrong, and what to do about it
   linkmesh workspace create --name Acme               a new tenant
 
 Settings come from one TOML file and, over it, from the environment: `primary` in [links.postgres]

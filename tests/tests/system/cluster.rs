@@ -8,6 +8,7 @@ use stack::TemporaryFolder;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
+use std::process::Output;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
@@ -145,15 +146,26 @@ impl Cluster {
 
     /// What `linkmesh mesh endpoints` prints when it asks identity-1.
     pub async fn endpoints(&self) -> anyhow::Result<String> {
+        self.mesh(&["endpoints"]).await
+    }
+
+    /// What `linkmesh mesh …` prints when it asks identity-1 first; it must succeed.
+    pub async fn mesh(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = self.ask(arguments).await?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(output.status.success(), "linkmesh mesh {arguments:?}: {printed}\n{complaint}");
+        Ok(printed)
+    }
+
+    /// Runs `linkmesh mesh …`, however it ends.
+    pub async fn ask(&self, arguments: &[&str]) -> anyhow::Result<Output> {
         let address = format!("identity=127.0.0.1:{}", self.value("PORT_IDENTITY_1"));
         let mut command = Command::new(LINKMESH);
-        command.args(["mesh", "endpoints", "--address", &address]);
+        command.arg("mesh").args(arguments).args(["--address", &address]);
         command.args(["--authority", self.value("AUTHORITY")]);
         command.stdin(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(COMMAND_TIMEOUT, command.output()).await??;
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{command:?}: {complaint}");
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        Ok(tokio::time::timeout(COMMAND_TIMEOUT, command.output()).await??)
     }
 
     /// A sum over the samples of a metric at a member's admin port, labels ignored; none if there is no such metric.

@@ -15,6 +15,7 @@ mod manifests;
 mod outage;
 mod propagation;
 mod rolling;
+mod seeing;
 mod tenancy;
 mod traffic;
 mod up;

@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::counted::eventually;
+use crate::seeing;
 use crate::traffic::Failure;
 use crate::traffic::Traffic;
 use crate::traffic::created_links;
@@ -27,6 +28,7 @@ pub async fn without_etcd_no_call_fails_and_processes_come_and_go(
     cluster.kill(&["links-2"]).await?;
     // Comes up from its snapshot and serves, though nobody can find it yet.
     cluster.restart(&["identity-2"]).await?;
+    seeing::what_is_down_is_named_with_what_to_do(&cluster, &["etcd at", "links-2"]).await?;
     tokio::time::sleep(away.saturating_sub(began.elapsed())).await;
     cluster.restart(&["etcd"]).await?;
     eventually(&true, FOUND_WITHIN, || async {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use mesh::registry::Member;
 use proto::mesh::v1::CertificateDiagnosis;
 use proto::mesh::v1::GetDiagnosisResponse;
+use proto::mesh::v1::PolicyProblem;
 use proto::mesh::v1::RegistryDiagnosis;
 use proto::mesh::v1::RegistryMember;
 use proto::mesh::v1::RootDiagnosis;
@@ -31,8 +32,16 @@ pub(super) async fn of(node: &Node) -> GetDiagnosisResponse {
             members: members.into_iter().map(member).collect(),
         }),
         registration: registration(standing).into(),
-        policy_problems: Vec::new(),
+        policy_problems: policy_problems(&node.mesh.policies()),
     }
+}
+
+fn policy_problems(policies: &mesh::policy::PolicySet) -> Vec<PolicyProblem> {
+    let problem = |(service, refusal): (&String, &mesh::policy::Refusal)| PolicyProblem {
+        service: service.clone(),
+        problem: refusal.reason.clone(),
+    };
+    policies.refused().iter().map(problem).collect()
 }
 
 fn registration(standing: Option<Standing>) -> Registration {
