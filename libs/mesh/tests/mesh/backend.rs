@@ -216,6 +216,20 @@ impl Backend {
         backend
     }
 
+    /// As an instance of this version, of [`LINKS`].
+    pub(crate) async fn start_version(
+        world: &World,
+        instance: &str,
+        version: &str,
+        behaviour: Behaviour,
+    ) -> Self {
+        let mut backend = Self::unregistered(world, "links", instance, behaviour).await;
+        let mut registration = registration(instance, &backend.address, &[LINKS]);
+        registration.version = version.to_owned();
+        backend.lease = Some(world.registry.register(registration));
+        backend
+    }
+
     pub(crate) async fn unregistered(
         world: &World,
         service: &str,
