@@ -110,6 +110,31 @@ async fn a_stream_outlives_the_client_that_began_it() {
 }
 
 #[tokio::test]
+async fn a_stream_goes_on_after_its_server_has_said_goaway() {
+    let world = World::new();
+    let leaves = Backend::start(&world, "links-1", Behaviour::Answer).await;
+    let mesh = world.mesh("edge");
+    let (send, messages) = tokio::sync::mpsc::channel(1);
+    let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
+    let mut answers = chat(&mesh, messages).await.unwrap();
+    send.send(get("before")).await.unwrap();
+    assert_eq!(answers.next().await.unwrap().unwrap().name, "before");
+    let leaving = spawn(leaves.leave());
+    let stays = Backend::start(&world, "links-2", Behaviour::Answer).await;
+    eventually("its withdrawal", || async { mesh.view().endpoints.len() == 1 }).await;
+    let mut client = LinksServiceClient::new(mesh);
+    client.get_link(get("x")).await.unwrap();
+    assert_eq!(stays.calls(), 1, "new calls go elsewhere");
+    for number in 0..3 {
+        send.send(get(&number.to_string())).await.unwrap();
+        assert_eq!(answers.next().await.unwrap().unwrap().name, number.to_string());
+    }
+    drop(send);
+    assert!(answers.next().await.is_none());
+    leaving.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_stream_that_is_dropped_gives_its_place_back() {
     let world = World::new();
     let _backend = Backend::start(&world, "links-1", Behaviour::Answer).await;

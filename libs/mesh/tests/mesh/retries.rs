@@ -4,6 +4,7 @@ use crate::backend::Backend;
 use crate::backend::Behaviour;
 use crate::backend::CHAT;
 use crate::backend::LINKS;
+use crate::backend::spawn;
 use crate::chat::chat;
 use crate::raw::Act;
 use crate::raw::Raw;
@@ -124,6 +125,21 @@ async fn after_a_lost_connection_only_what_may_be_repeated_is_sent_again() {
     let error = get(&mesh).await.unwrap_err();
     assert_eq!((error.code(), reason(&error).as_str()), (Code::Unavailable, "NO_ENDPOINT"));
     assert_eq!(raw.calls(), 1 + 5);
+}
+
+#[tokio::test]
+async fn a_call_in_flight_to_a_killed_instance_says_that_its_outcome_is_unknown() {
+    let world = World::new();
+    let killed = Backend::start(&world, "links-1", Behaviour::Hang).await;
+    let mesh = world.mesh("edge");
+    let calling = spawn(async move { create(&mesh).await });
+    eventually("the call", || async { killed.calls() == 1 }).await;
+    // Another one is there, and must not get the call.
+    let other = Backend::start(&world, "links-2", Behaviour::Answer).await;
+    killed.kill().await;
+    let error = calling.await.unwrap().unwrap_err();
+    assert_eq!((error.code(), reason(&error).as_str()), (Code::Unavailable, "OUTCOME_UNKNOWN"));
+    assert_eq!(other.calls(), 0);
 }
 
 #[tokio::test]
