@@ -2,11 +2,12 @@
 
 use crate::policy::Criticality;
 use http::HeaderMap;
+use http::HeaderName;
 use http::HeaderValue;
 
 impl Criticality {
     /// The header that says it.
-    pub(crate) const HEADER: &'static str = "linkmesh-criticality";
+    pub(crate) const HEADER: HeaderName = HeaderName::from_static("linkmesh-criticality");
 
     /// What a caller says; none if it says nothing, or nothing that has a meaning.
     pub(crate) fn of_headers(headers: &HeaderMap) -> Option<Self> {
@@ -34,16 +35,11 @@ mod tests {
     #[test]
     fn what_is_written_reads_back_and_nothing_else_counts() {
         for criticality in [Criticality::Sheddable, Criticality::Normal, Criticality::Critical] {
-            let headers = HeaderMap::from_iter([(
-                Criticality::HEADER.parse().unwrap(),
-                criticality.header(),
-            )]);
+            let headers = HeaderMap::from_iter([(Criticality::HEADER, criticality.header())]);
             assert_eq!(Criticality::of_headers(&headers), Some(criticality));
         }
-        let unknown = HeaderMap::from_iter([(
-            Criticality::HEADER.parse().unwrap(),
-            HeaderValue::from_static("vital"),
-        )]);
+        let unknown =
+            HeaderMap::from_iter([(Criticality::HEADER, HeaderValue::from_static("vital"))]);
         assert_eq!(Criticality::of_headers(&unknown), None);
         assert_eq!(Criticality::of_headers(&HeaderMap::new()), None);
     }

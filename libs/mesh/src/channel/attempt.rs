@@ -16,6 +16,7 @@ use crate::policy::RoutePolicy;
 use h2::Reason;
 use h2::client::ResponseFuture;
 use http::HeaderMap;
+use http::HeaderName;
 use http::Uri;
 use http::request::Parts;
 use http::uri::Scheme;
@@ -30,7 +31,9 @@ use tonic::Status;
 use tonic_types::StatusExt as _;
 
 /// By which a server says when to try again, in milliseconds; negative: not at all.
-const PUSHBACK: &str = "grpc-retry-pushback-ms";
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+/// A name that is parsed once, not for each attempt.
+const TIMEOUT: HeaderName = HeaderName::from_static(Deadline::HEADER);
 
 /// How an attempt went.
 pub(super) enum Outcome {
@@ -188,7 +191,7 @@ fn head(
     if let Some(deadline) = deadline {
         let left = deadline.header(Instant::now());
         let left = left.try_into().expect("digits and a letter are a header's value");
-        request.headers_mut().insert(Deadline::HEADER, left);
+        request.headers_mut().insert(TIMEOUT, left);
     }
     Ok(request)
 }

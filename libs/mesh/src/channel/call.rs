@@ -36,6 +36,7 @@ use crate::metrics::Event;
 use crate::policy::Criticality;
 use crate::policy::RoutePolicy;
 use http::HeaderMap;
+use http::HeaderName;
 use http::request::Parts;
 use proto::common::v1::ErrorReason;
 use rpc::Deadline;
@@ -48,6 +49,8 @@ use tonic::body::Body;
 
 /// How long a unary call may take if neither its caller nor the policy says.
 pub(crate) const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
+/// A name that is parsed once, not for each call.
+const TIMEOUT: HeaderName = HeaderName::from_static(Deadline::HEADER);
 /// How long a call waits for another attempt at most, whatever a server asks for.
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -294,7 +297,7 @@ impl Call<'_> {
 
 /// What the caller's metadata says of the deadline, what it handed over, and what the call that it handles for has left: the earliest.
 fn stated(parts: &Parts, inherited: Inherited, now: Instant) -> Result<Option<Deadline>, Status> {
-    let header = match parts.headers.get(Deadline::HEADER) {
+    let header = match parts.headers.get(TIMEOUT) {
         None => None,
         Some(value) => Some(Deadline::parse(value.to_str().unwrap_or_default(), now)?),
     };

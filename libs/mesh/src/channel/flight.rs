@@ -5,11 +5,14 @@ use super::endpoint::Endpoint;
 use super::health::Verdict;
 use super::payload::Sending;
 use http::HeaderMap;
+use http::HeaderName;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
+
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 #[derive(Debug)]
 pub(super) struct Flight {
@@ -154,5 +157,5 @@ impl Drop for Probe {
 
 /// The gRPC code in a response's head or trailers.
 pub(super) fn code_of(headers: &HeaderMap) -> Option<Code> {
-    headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))
+    headers.get(STATUS).map(|value| Code::from_bytes(value.as_bytes()))
 }

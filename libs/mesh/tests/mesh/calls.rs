@@ -121,7 +121,11 @@ async fn a_stream_goes_on_after_its_server_has_said_goaway() {
     assert_eq!(answers.next().await.unwrap().unwrap().name, "before");
     let leaving = spawn(leaves.leave());
     let stays = Backend::start(&world, "links-2", Behaviour::Answer).await;
-    eventually("its withdrawal", || async { mesh.view().endpoints.len() == 1 }).await;
+    eventually("its withdrawal", || async {
+        let endpoints = mesh.view().endpoints;
+        endpoints.len() == 1 && endpoints[0].instance.instance == "links-2"
+    })
+    .await;
     let mut client = LinksServiceClient::new(mesh);
     client.get_link(get("x")).await.unwrap();
     assert_eq!(stays.calls(), 1, "new calls go elsewhere");

@@ -14,7 +14,7 @@ use crate::world::reason;
 use crate::world::registration;
 use mesh::Identity;
 use mesh::Mesh;
-use prost::Message as _;
+use prost_reflect::prost::Message as _;
 use proto::links::v1::CreateLinkRequest;
 use proto::links::v1::GetLinkRequest;
 use proto::links::v1::links_service_client::LinksServiceClient;

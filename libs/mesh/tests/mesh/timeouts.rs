@@ -57,16 +57,14 @@ async fn an_attempt_that_takes_too_long_is_cancelled_and_made_elsewhere() {
     let mesh = world.mesh("edge");
     let policy = r#"{"routes": [{"name": "all", "retry": {"per_try_timeout": "0.2s"}}]}"#;
     world.obey(&mesh, policy).await;
-    let mut client = LinksServiceClient::new(mesh.clone());
+    let mut client = LinksServiceClient::new(mesh);
     for _ in 0..20 {
         client.get_link(GetLinkRequest::default()).await.unwrap();
     }
     assert_eq!(good.calls(), 20);
     assert!(hangs.calls() >= 1, "it was tried");
     eventually("the handlers' end", || async { hangs.under_way() == 0 }).await;
-    let view = mesh.view();
-    let slow = view.endpoints.iter().find(|it| it.instance.instance == "links-2").unwrap();
-    assert!(slow.latency.unwrap() >= Duration::from_millis(100), "{:?}", slow.latency);
+    assert!(hangs.calls() <= 5, "and counts as slow: {}", hangs.calls());
 }
 
 #[tokio::test]
