@@ -86,6 +86,14 @@ impl Body {
         Self { source: Source::Trailers(trailers), ..Self::default() }
     }
 
+    /// How the call ended, if that is all that the body says.
+    pub(super) fn code(&self) -> Option<Code> {
+        match &self.source {
+            Source::Trailers(trailers) => code_of(trailers),
+            Source::Empty | Source::Stream(_) => None,
+        }
+    }
+
     /// Ends the body with DEADLINE_EXCEEDED at `deadline`, and has `record` told how it ended.
     pub(super) fn observed(self, record: Record, deadline: Option<Instant>) -> Self {
         Self { record: Some(record), deadline, ..self }

@@ -11,6 +11,7 @@ use super::budget::Budget;
 use super::endpoint::Endpoint;
 use super::fault;
 use super::flight::code_of;
+use super::health::Verdict;
 use super::hedge::Hedging;
 use super::mirror::Original;
 use super::payload::Payload;
@@ -117,12 +118,20 @@ impl Call<'_> {
         let policy = route.policy.route(parts.uri.path(), &parts.headers, &self.shared.caller);
         stamp(&mut parts.headers, policy, inherited);
 
-        // Deadline: one for all attempts; each sends what is left of it.
-        let terms = Terms { service, route: &route, policy, parts: &parts };
-        let Some(deadline) = self.until(stated, policy) else {
-            return self.fault(terms, body).await;
-        };
-        self.deadline = Some(deadline);
+        policy.counts.call();
+        self.deadline = self.until(stated, policy);
+        let answer =
+            self.within_deadline(Terms { service, route: &route, policy, parts: &parts }, body);
+        let answer = answer.await;
+        if code(&answer).is_some_and(|code| Verdict::of(code) == Verdict::Failed) {
+            policy.counts.failure();
+        }
+        answer
+    }
+
+    /// Deadline: one for all attempts; each sends what is left of it.
+    async fn within_deadline(&mut self, terms: Terms<'_>, body: Body) -> Answer {
+        let Some(deadline) = self.deadline else { return self.fault(terms, body).await };
         if deadline.0 <= self.record.started {
             return Err(rpc::Error::deadline_exceeded().into());
         }
@@ -292,6 +301,14 @@ impl Call<'_> {
             self.record.count(Event::BudgetExhausted);
         }
         may
+    }
+}
+
+/// How a call ended, if that is known before its answer is read.
+fn code(answer: &Answer) -> Option<Code> {
+    match answer {
+        Err(status) => Some(status.code()),
+        Ok(response) => code_of(response.headers()).or_else(|| response.body().code()),
     }
 }
 

@@ -36,9 +36,9 @@ pub struct RouteView {
     pub attempts_max: usize,
     /// What else is done.
     pub actions: Vec<String>,
-    /// The calls that it took.
+    /// The calls that it took since the policy is in force.
     pub calls: u64,
-    /// Those of them that failed by the callee's fault.
+    /// Those of them that failed by the callee's fault, streams that broke later not among them.
     pub failures: u64,
 }
 
@@ -75,8 +75,8 @@ fn view(policy: &Policy, route: &RoutePolicy) -> RouteView {
         timeout: route.timeout,
         attempts_max: route.retry.attempts_max,
         actions: actions(policy, route),
-        calls: 0,
-        failures: 0,
+        calls: route.counts.calls(),
+        failures: route.counts.failures(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod cell;
 mod compile;
+mod counts;
 mod matching;
 mod metrics;
 mod policies;
@@ -27,6 +28,7 @@ pub use yaml::read_yaml;
 pub use yaml::write_json;
 pub use yaml::write_yaml;
 
+pub(crate) use counts::RouteCounts;
 pub(crate) use matching::CallMatch;
 pub(crate) use metrics::PolicyMetrics;
 pub(crate) use set::KeptPolicy;
@@ -144,6 +146,7 @@ pub(crate) struct RoutePolicy {
     pub(crate) fault: Option<Fault>,
     /// None: as the caller says.
     pub(crate) criticality: Option<Criticality>,
+    pub(crate) counts: RouteCounts,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -316,6 +319,7 @@ impl Default for RoutePolicy {
             mirror: None,
             fault: None,
             criticality: None,
+            counts: RouteCounts::default(),
         }
     }
 }

@@ -92,6 +92,17 @@ async fn a_header_leads_to_a_version_and_only_it() {
         get(&mesh, &[("x-tester", "someone")]).await.unwrap();
     }
     assert_eq!((stable.calls(), canary.calls()), (20, 20));
+    stable.behave(Behaviour::Fail(Code::Unavailable));
+    get(&mesh, &[]).await.unwrap_err();
+    let routes = &mesh.routes()[0].routes;
+    let counted = |name: &str| {
+        let route = routes.iter().find(|route| route.name == name).unwrap();
+        (route.calls, route.failures)
+    };
+    assert_eq!(
+        [counted("testers"), counted("all"), counted("default")],
+        [(20, 0), (21, 1), (0, 0)]
+    );
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use crate::policy::Fault;
 use crate::policy::Hedge;
 use crate::policy::Mirror;
 use crate::policy::Retry;
+use crate::policy::RouteCounts;
 use crate::policy::RoutePolicy;
 use crate::policy::Share;
 use crate::policy::Subset;
@@ -109,6 +110,7 @@ fn route(fields: &Fields, said: &message::Route, subsets: &[Subset]) -> RoutePol
         }),
         fault: said.fault.as_ref().map(|said| fault(&fields.at("fault"), said)),
         criticality,
+        counts: RouteCounts::default(),
     }
 }
 
