@@ -109,7 +109,13 @@ impl Hedging<'_> {
             Outcome::Failed { code, pushback, .. } => {
                 retry.codes.contains(code).then_some(*pushback)
             }
-            other => again(other, self.attempt.method, retry).map(|again| again.pushback),
+            Outcome::Begun(_)
+            | Outcome::Unprocessed { .. }
+            | Outcome::Lost(_)
+            | Outcome::TimedOut(_)
+            | Outcome::Refused(_) => {
+                again(outcome, self.attempt.method, retry).map(|again| again.pushback)
+            }
         }
     }
 

@@ -53,9 +53,10 @@ impl Raw {
                 let (calls, received) = counts.clone();
                 spawn(async move {
                     // Whatever a peer does ends the connection, and nothing else.
-                    match act {
-                        Act::GoAway => go_away(socket, &calls).await.ok(),
-                        _ => serve(socket, act, &calls, &received).await.ok(),
+                    if matches!(act, Act::GoAway) {
+                        go_away(socket, &calls).await.ok();
+                    } else {
+                        serve(socket, act, &calls, &received).await.ok();
                     }
                 });
             }
