@@ -10,6 +10,7 @@ use super::Shared;
 use super::authorize;
 use super::authorize::Asked;
 use super::body::ServerBody;
+use super::body::code_of;
 use super::principal;
 use super::rate_limits;
 use super::rate_limits::Counted;
@@ -271,7 +272,7 @@ async fn handle(
     mut routes: Routes,
     request: http::Request<Body>,
     inherited: Inherited,
-    record: Record,
+    mut record: Record,
 ) -> Result<http::Response<ServerBody>, Infallible> {
     let deadline = inherited.deadline;
     let handling = inherited.scope(routes.call(request));
@@ -286,7 +287,11 @@ async fn handle(
     };
     let (head, body) = response.into_parts();
     let body = match record.method.responses {
-        Messages::One => body,
+        Messages::One => {
+            // The work is done; how fast its answer is read is the caller's business.
+            record.worked(code_of(&head.headers).unwrap_or(Code::Ok));
+            body
+        }
         Messages::Stream => inherited.scope_body(body),
     };
     let body = ServerBody::new(body, &head.headers, deadline, record);

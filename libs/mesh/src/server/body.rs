@@ -133,7 +133,8 @@ impl Drop for ServerBody {
     }
 }
 
-fn code_of(headers: &HeaderMap) -> Option<Code> {
+/// The code in a response's head or trailers.
+pub(super) fn code_of(headers: &HeaderMap) -> Option<Code> {
     headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))
 }
 

@@ -18,7 +18,7 @@ pub(super) struct Record {
     pub(super) started: Instant,
     /// If someone watches.
     pub(super) tap: Option<Arc<TappedCall>>,
-    /// Once it was let in.
+    /// From when it was let in until its handler is done; a stream, until it ends.
     pub(super) permit: Option<Permit>,
     pub(super) finished: bool,
 }
@@ -39,16 +39,20 @@ impl Record {
         self.metrics.count(self.method, event);
     }
 
+    /// Its handler is done: it makes room for another call.
+    pub(super) fn worked(&mut self, code: Code) {
+        let Some(permit) = self.permit.take() else { return };
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.started);
+        permit.finish(code, took, now.saturating_duration_since(self.shared.started));
+    }
+
     fn finish_once(&mut self, code: Code, message: &str) {
         if std::mem::replace(&mut self.finished, true) {
             return;
         }
-        let now = Instant::now();
-        let took = now.saturating_duration_since(self.started);
-        self.metrics.observe(self.method, code, took);
-        if let Some(permit) = self.permit.take() {
-            permit.finish(code, took, now.saturating_duration_since(self.shared.started));
-        }
+        self.worked(code);
+        self.metrics.observe(self.method, code, self.started.elapsed());
         if let Some(tap) = self.tap.take() {
             tap.end(code, message);
         }

@@ -84,3 +84,13 @@ async fn a_task_that_a_handler_spawns_inherits_no_deadline() {
     assert!(chain.hops[1].seen().time_left.unwrap() < Duration::from_secs(5));
     assert!(chain.hops[2].seen().time_left.unwrap() > Duration::from_secs(5), "the default");
 }
+
+#[tokio::test]
+async fn how_much_a_call_matters_goes_down_the_chain_as_well() {
+    let chain = Chain::start(Behaviour::Answer).await;
+    let mut request = within(Duration::from_secs(10));
+    request.metadata_mut().insert("linkmesh-criticality", "sheddable".parse().unwrap());
+    chain.call(request).await.unwrap();
+    let seen = chain.hops[2].seen().metadata;
+    assert_eq!(seen.get("linkmesh-criticality").unwrap(), "sheddable");
+}
