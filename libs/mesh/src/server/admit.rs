@@ -32,6 +32,7 @@ use crate::metrics::PairMetrics;
 use crate::policy::Criticality;
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
+use http::HeaderName;
 use hyper::body::Incoming;
 use proto::common::v1::ErrorReason;
 use rpc::Deadline;
@@ -49,6 +50,9 @@ use tower::Service as _;
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// When a call that was shed may be made again: what is full now has changed after a few windows.
 const SHED_RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// The header of a deadline. A name, not a text, which would be parsed at each look.
+static TIMEOUT: HeaderName = HeaderName::from_static(Deadline::HEADER);
 
 /// What a server lets in, before it is known who calls.
 pub(super) struct Admission {
@@ -244,7 +248,7 @@ fn deadline(
     method: &Method,
     now: Instant,
 ) -> Result<Option<Deadline>, rpc::Error> {
-    let mut stated = headers.get_all(Deadline::HEADER).iter();
+    let mut stated = headers.get_all(&TIMEOUT).iter();
     if let Some(value) = stated.next() {
         if stated.next().is_some() {
             return Err(rpc::Error::invalid(Deadline::HEADER, "must be there once"));

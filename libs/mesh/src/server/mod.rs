@@ -99,14 +99,14 @@ struct Shared {
 impl Shared {
     /// What the policy says now. A call asks once, so that it never sees two.
     fn rules(&self) -> arc_swap::Guard<Arc<Rules>> {
-        let (policy, rules) = (self.policy.load(), self.rules.load());
-        if Arc::ptr_eq(&policy, &rules.policy) {
+        let (changes, rules) = (self.policy.changes(), self.rules.load());
+        if changes == rules.changes {
             return rules;
         }
         // The first calls after a change may each do this; they come to the same.
-        self.rules.rcu(|before| match Arc::ptr_eq(&policy, &before.policy) {
-            true => Arc::clone(before),
-            false => Arc::new(Rules::of(Arc::clone(&policy), Some(before))),
+        self.rules.rcu(|before| match before.changes < changes {
+            true => Arc::new(Rules::of(&self.policy, Some(before))),
+            false => Arc::clone(before),
         });
         self.rules.load()
     }
@@ -150,7 +150,7 @@ impl Server {
         anyhow::ensure!(identity.peer().role != Role::Anonymous, "a server has a certificate");
         let shared = Shared {
             started: Instant::now(),
-            rules: ArcSwap::from_pointee(Rules::of(Arc::clone(&policy.load()), None)),
+            rules: ArcSwap::from_pointee(Rules::of(&policy, None)),
             policy,
             limiter,
             reports: Reports::new(metrics),
@@ -170,6 +170,7 @@ impl Server {
     #[must_use]
     pub fn with_policy(mut self, policy: PolicyCell) -> Self {
         let shared = Arc::get_mut(&mut self.shared).expect("nothing shares it before it serves");
+        shared.rules = ArcSwap::from_pointee(Rules::of(&policy, None));
         shared.policy = policy;
         self
     }

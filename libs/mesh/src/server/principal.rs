@@ -4,18 +4,22 @@ use crate::identity::OPERATOR;
 use crate::identity::PeerIdentity;
 use crate::identity::Role;
 use http::HeaderMap;
+use http::HeaderName;
 use rpc::Principal;
 use tonic::metadata::MetadataMap;
 
 /// The services that prove who a call is made for. Nobody else's word counts.
 const MAY_ASSERT_PRINCIPAL: [&str; 2] = ["edge", OPERATOR];
 
+/// The header, as a name: a text would be parsed at each look.
+static NAME: HeaderName = HeaderName::from_static(Principal::METADATA_KEY);
+
 /// Takes the principal out of the metadata: a handler finds it in the extensions, proved, or nowhere.
 pub(super) fn take(
     headers: &mut HeaderMap,
     peer: &PeerIdentity,
 ) -> Result<Option<Principal>, rpc::Error> {
-    if !headers.contains_key(Principal::METADATA_KEY) {
+    if !headers.contains_key(&NAME) {
         return Ok(None);
     }
     // A viewer looks at the mesh, not at what is the tenants'.

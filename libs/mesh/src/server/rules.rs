@@ -3,22 +3,28 @@
 
 use super::rate_limits::Limit;
 use crate::policy::Policy;
+use crate::policy::PolicyCell;
 use std::sync::Arc;
 
 #[derive(Debug)]
 pub(super) struct Rules {
+    /// How often the policy had changed when it was read, at least.
+    pub(super) changes: u64,
     pub(super) policy: Arc<Policy>,
     pub(super) limits: Vec<Arc<Limit>>,
 }
 
 impl Rules {
-    /// The rules of `policy`, which replaces that of `before`.
-    pub(super) fn of(policy: Arc<Policy>, before: Option<&Self>) -> Self {
+    /// The rules of the policy that is there now, which replaces that of `before`.
+    pub(super) fn of(policy: &PolicyCell, before: Option<&Self>) -> Self {
+        // Before the policy: should it change in between, that shows as one more change.
+        let changes = policy.changes();
+        let policy = Arc::clone(&policy.load());
         let known = before.map_or(&[][..], |before| &before.limits);
         let limits = policy.rate_limits.iter().map(|rule| {
             let same = known.iter().find(|limit| limit.rule == *rule);
             same.cloned().unwrap_or_else(|| Arc::new(Limit::new(rule.clone())))
         });
-        Self { limits: limits.collect(), policy }
+        Self { changes, limits: limits.collect(), policy }
     }
 }
