@@ -170,9 +170,9 @@ mod tests {
         let frames = futures_util::stream::repeat_with(|| {
             Ok::<_, Status>(Frame::data(Bytes::from_static(b"x")))
         });
-        let deadline = Some(Deadline(Instant::now() + Duration::from_millis(20)));
+        let deadline = Deadline(Instant::now() + Duration::from_millis(20));
         let body = Body::new(StreamBody::new(frames));
-        let mut body = ServerBody::new(body, &HeaderMap::new(), deadline, record);
+        let mut body = ServerBody::new(body, &HeaderMap::new(), Some(deadline), record);
         let last = loop {
             let frame = body.frame().await.unwrap().unwrap();
             if let Ok(trailers) = frame.into_trailers() {
@@ -180,6 +180,6 @@ mod tests {
             }
         };
         assert_eq!(code_of(&last), Some(Code::DeadlineExceeded));
-        assert!(deadline.unwrap().left(Instant::now()).is_zero());
+        assert!(deadline.left(Instant::now()).is_zero());
     }
 }

@@ -47,6 +47,7 @@ struct PerMethod {
     /// 0: none yet.
     limit: AtomicUsize,
     usual_nanos: AtomicU64,
+    slow: AtomicBool,
     held_back: AtomicU32,
     limit_after: AtomicUsize,
     // Of the window under way:
@@ -207,11 +208,13 @@ impl PerMethod {
         let known = Gradient {
             usual: Duration::from_nanos(self.usual_nanos.load(Relaxed)),
             limit: self.limit(bounds),
+            slow: self.slow.load(Relaxed),
             held_back: self.held_back.load(Relaxed),
             limit_after: self.limit_after.load(Relaxed),
         };
         let next = known.after(window, bounds);
         self.usual_nanos.store(nanos(next.usual), Relaxed);
+        self.slow.store(next.slow, Relaxed);
         self.held_back.store(next.held_back, Relaxed);
         self.limit_after.store(next.limit_after, Relaxed);
         self.limit.store(next.limit, Relaxed);

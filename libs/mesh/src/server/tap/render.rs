@@ -127,7 +127,7 @@ fn key_text(key: &MapKey) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use prost_reflect::prost::Message as _;
+    use prost_reflect::prost::Message;
 
     /// Names, or parts of names, of what nobody may read.
     const SECRET_NAMES: [&str; 12] = [
@@ -147,7 +147,7 @@ mod tests {
     /// What is named so and is none: an id.
     const HARMLESS: &str = "linkmesh.common.v1.Principal.api_key_id";
 
-    fn decoded(message: &impl prost_reflect::prost::Message, name: &str) -> DynamicMessage {
+    fn decoded(message: &impl Message, name: &str) -> DynamicMessage {
         let descriptor = proto::DESCRIPTORS.get_message_by_name(name).unwrap();
         DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).unwrap()
     }
