@@ -21,7 +21,8 @@ pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S:
     serializer.serialize_str(&format!("{}ms", duration.as_millis()))
 }
 
-fn parse(text: &str) -> Option<Duration> {
+/// Reads a whole number with a unit; none if it is something else.
+pub fn parse(text: &str) -> Option<Duration> {
     let unit_at = text.find(|character: char| !character.is_ascii_digit())?;
     let number: u64 = text[..unit_at].parse().ok()?;
     let milliseconds: u64 = match &text[unit_at..] {

@@ -1,5 +1,6 @@
 //! `linkmesh mesh`: who runs, who calls whom, how that goes, and what is wrong.
 
+mod cert;
 mod check;
 mod diagnosis;
 mod drain;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Check(check::Arguments),
     #[command(subcommand)]
     Policy(policy::Command),
+    #[command(subcommand)]
+    Cert(cert::Command),
 }
 
 /// Asks and prints.
@@ -48,5 +51,6 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
         Command::Undrain(arguments) => undrain::run(arguments).await,
         Command::Check(arguments) => check::run(arguments).await,
         Command::Policy(command) => policy::run(command).await,
+        Command::Cert(command) => cert::run(command).await,
     }
 }

@@ -14,6 +14,8 @@ use clap::Args;
 use mesh::Identity;
 use mesh::LocalAuthority;
 use mesh::Mesh;
+use mesh::identity::Credentials;
+use mesh::identity::CredentialsPem;
 use proto::mesh::v1::Endpoint;
 use proto::mesh::v1::ListEndpointsRequest;
 use proto::mesh::v1::ListEndpointsResponse;
@@ -32,6 +34,10 @@ use crate::dev::environment;
 const LOOK_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long a call may take.
 const CALL_WAIT_MAX: Duration = Duration::from_secs(15);
+/// What an operator's certificate is written to, in a folder: its chain, its key, and the roots.
+pub(crate) const CERTIFICATE_FILE: &str = "cert.pem";
+pub(crate) const KEY_FILE: &str = "key.pem";
+pub(crate) const ROOTS_FILE: &str = "ca.pem";
 /// Where `linkmesh dev` and `linkmesh up` say where they are, by default.
 const ENVIRONMENT_FILES: [&str; 2] = [".data/dev.env", ".data/up/up.env"];
 
@@ -44,11 +50,74 @@ pub(crate) struct Place {
     #[arg(long, value_name = "ADDRESS")]
     address: Option<String>,
     /// The folder of the certificate authority that the processes use; default: as for the address
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "identity")]
     authority: Option<PathBuf>,
+    /// The folder with the certificate to show instead, as `linkmesh mesh cert operator` writes it
+    #[arg(long, value_name = "DIR")]
+    identity: Option<PathBuf>,
     /// The configuration of a process that runs on this machine
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// By what an operator is believed.
+#[derive(Debug)]
+pub(crate) enum Vouching {
+    /// The folder of the authority itself.
+    Authority(PathBuf),
+    /// The folder with an operator's certificate.
+    Identity(PathBuf),
+}
+
+impl Place {
+    /// By what the operator is believed.
+    pub(crate) fn vouching(&self) -> anyhow::Result<Vouching> {
+        if let Some(folder) = &self.identity {
+            return Ok(Vouching::Identity(folder.clone()));
+        }
+        let folder = match (&self.authority, &self.config) {
+            (Some(folder), _) => Some(folder.clone()),
+            (None, Some(file)) => {
+                let host = Configuration::load(Some(file), &[])?.host;
+                Some(host.mesh.authority_folder(&host.host.data))
+            }
+            (None, None) => ENVIRONMENT_FILES.iter().find_map(|file| {
+                let values = environment::read(Path::new(file))?;
+                values.get("LINKMESH_AUTHORITY").map(PathBuf::from)
+            }),
+        };
+        let folder = folder.context(
+            "whose certificates are to be trusted? Name the authority's folder with --authority, or your own certificate with --identity",
+        )?;
+        anyhow::ensure!(
+            folder.exists(),
+            "there is no certificate authority in {}: name its folder with --authority",
+            folder.display()
+        );
+        Ok(Vouching::Authority(folder))
+    }
+}
+
+impl Vouching {
+    fn identity(&self) -> anyhow::Result<Identity> {
+        let folder = match self {
+            Vouching::Authority(folder) => {
+                return LocalAuthority::open_or_create(folder)?.issue(mesh::identity::OPERATOR);
+            }
+            Vouching::Identity(folder) => folder,
+        };
+        let read = |name: &str| {
+            let path = folder.join(name);
+            std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+        };
+        let pem = CredentialsPem {
+            key: read(KEY_FILE)?,
+            chain: read(CERTIFICATE_FILE)?,
+            roots: read(ROOTS_FILE)?,
+        };
+        Identity::new(Credentials::from_pem(&pem)?)
+            .with_context(|| format!("the certificate in {}", folder.display()))
+    }
 }
 
 /// An operator, who knows a process or several to begin with.
@@ -62,30 +131,20 @@ pub(crate) struct Operator {
 impl Operator {
     /// Finds out where Linkmesh runs; contacts nothing yet.
     pub(crate) fn find(place: &Place) -> anyhow::Result<Operator> {
-        let mut authority = place.authority.clone();
         let mut processes = Vec::new();
         if let Some(address) = &place.address {
             processes = named(address)?;
         }
         if let Some(file) = &place.config {
-            let configuration = Configuration::load(Some(file), &[])?;
-            let host = &configuration.host;
-            let configured = host.mesh.authority.clone();
-            authority = authority
-                .or_else(|| Some(configured.unwrap_or_else(|| host.host.data.join("authority"))));
             if place.address.is_none() {
-                processes = configured_processes(&configuration);
+                processes = configured_processes(&Configuration::load(Some(file), &[])?);
             }
-        } else if place.address.is_none() || authority.is_none() {
-            for file in ENVIRONMENT_FILES {
-                let Some(values) = environment::read(Path::new(file)) else { continue };
-                if place.address.is_none() && processes.is_empty() {
-                    processes = announced_processes(&values);
-                }
-                if authority.is_none() {
-                    authority = values.get("LINKMESH_AUTHORITY").map(PathBuf::from);
-                }
-            }
+        } else if place.address.is_none() {
+            let announced = ENVIRONMENT_FILES.iter().find_map(|file| {
+                let processes = announced_processes(&environment::read(Path::new(file))?);
+                (!processes.is_empty()).then_some(processes)
+            });
+            processes = announced.unwrap_or_default();
         }
         if processes.is_empty() {
             bail!(
@@ -93,17 +152,7 @@ impl Operator {
                  `linkmesh dev` or `linkmesh up`, or name a process with --address or --config"
             );
         }
-        let authority = authority
-            .context("whose certificates are to be trusted? Name the folder with --authority")?;
-        if !authority.exists() {
-            let folder = authority.display();
-            bail!(
-                "there is no certificate authority in {folder}: name its folder with --authority"
-            );
-        }
-        let identity =
-            LocalAuthority::open_or_create(&authority)?.issue(mesh::identity::OPERATOR)?;
-        Ok(Operator { identity, processes })
+        Ok(Operator { identity: place.vouching()?.identity()?, processes })
     }
 
     /// What the first process that answers knows of the mesh. `service` empty: of all services.

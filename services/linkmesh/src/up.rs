@@ -10,6 +10,7 @@ mod launch;
 mod report;
 mod roster;
 mod site;
+mod tokens;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,7 +37,11 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start whatever does not run; the first time, also choose ports, migrate, and make a workspace with an API key
-    Start,
+    Start {
+        /// How long the certificates of the services live, 10s to 72h; kept for later starts. They are renewed at 70 % of it
+        #[arg(long, value_name = "TIME")]
+        certificate_life: Option<String>,
+    },
     /// Print every member with its state, process id and port
     Status,
     /// Stop these members if they run, and start them again on the same ports and data
@@ -97,8 +102,15 @@ const KILL_TIME_MAX: Duration = Duration::from_secs(10);
 /// Runs one `linkmesh up` command to its end.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let folder = arguments.folder;
-    match arguments.command.unwrap_or(Command::Start) {
-        Command::Start => start(&mut Site::open_or_create(&folder)?).await,
+    match arguments.command.unwrap_or(Command::Start { certificate_life: None }) {
+        Command::Start { certificate_life } => {
+            let mut site = Site::open_or_create(&folder)?;
+            if certificate_life.is_some() {
+                site.saved.certificate_life = certificate_life;
+                site.save()?;
+            }
+            start(&mut site).await
+        }
         Command::Status => report::status(&Site::look(&folder)?),
         Command::Restart { names } => {
             let mut site = Site::open(&folder)?;

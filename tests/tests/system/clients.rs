@@ -80,12 +80,28 @@ async fn call(api: &Api, method: &str, request: Value) -> anyhow::Result<Value> 
     serde_json::from_str(&answer).with_context(|| format!("grpcurl answered `{answer}`"))
 }
 
-async fn grpcurl(api: &Api, options: &[&str], arguments: &[&str]) -> anyhow::Result<String> {
-    let tools = tools()?;
-    let own = tools.join("bin/grpcurl");
+/// grpcurl with these options, at an address.
+pub async fn grpcurl_with(
+    options: &[&str],
+    address: &str,
+    arguments: &[&str],
+) -> anyhow::Result<String> {
+    let mut command = grpcurl_command()?;
+    command.args(options).arg(address).args(arguments);
+    finish(command).await
+}
+
+fn grpcurl_command() -> anyhow::Result<Command> {
+    let own = tools()?.join("bin/grpcurl");
     let program = if own.exists() { own } else { "grpcurl".into() };
     let mut command = Command::new(program);
-    command.args(["-plaintext", "-max-time", "20"]);
+    command.args(["-max-time", "20"]);
+    Ok(command)
+}
+
+async fn grpcurl(api: &Api, options: &[&str], arguments: &[&str]) -> anyhow::Result<String> {
+    let mut command = grpcurl_command()?;
+    command.arg("-plaintext");
     if !api.key.is_empty() {
         command.args(["-H", &format!("authorization: Bearer {}", api.key)]);
     }

@@ -36,16 +36,25 @@ pub struct Cluster {
 impl Cluster {
     /// The cluster that all tests share that break nothing: a test sees only workspaces of its own.
     pub async fn shared() -> anyhow::Result<&'static Self> {
-        SHARED.get_or_try_init(|| Self::start_with(None)).await
+        SHARED.get_or_try_init(|| Self::start_with(None, &["start"])).await
     }
 
     /// A cluster for a test that breaks something.
     pub async fn start() -> anyhow::Result<Self> {
         let turn = OWN.acquire().await.context("nobody closes it")?;
-        Self::start_with(Some(turn)).await
+        Self::start_with(Some(turn), &["start"]).await
     }
 
-    async fn start_with(turn: Option<SemaphorePermit<'static>>) -> anyhow::Result<Self> {
+    /// The same with certificates that live so long, such as `60s`.
+    pub async fn start_with_certificates(life: &str) -> anyhow::Result<Self> {
+        let turn = OWN.acquire().await.context("nobody closes it")?;
+        Self::start_with(Some(turn), &["start", "--certificate-life", life]).await
+    }
+
+    async fn start_with(
+        turn: Option<SemaphorePermit<'static>>,
+        start: &[&str],
+    ) -> anyhow::Result<Self> {
         // The processes outlive whoever started them, so the folder's janitor stops them.
         let folder = TemporaryFolder::with_farewell(|folder| {
             let up = folder.join("up");
@@ -56,7 +65,7 @@ impl Cluster {
                 .collect()
         })?;
         let mut cluster = Self { environment: BTreeMap::new(), folder, _turn: turn };
-        cluster.up(["start"]).await?;
+        cluster.up(start).await?;
         cluster.environment = cluster.read_environment()?;
         Ok(cluster)
     }
@@ -166,6 +175,24 @@ impl Cluster {
         command.args(["--authority", self.value("AUTHORITY")]);
         command.stdin(Stdio::null()).kill_on_drop(true);
         Ok(tokio::time::timeout(COMMAND_TIMEOUT, command.output()).await??)
+    }
+
+    /// What `linkmesh mesh cert …` prints to who has the authority.
+    pub async fn cert(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let authority = ["--authority", self.value("AUTHORITY")];
+        self.cert_without_authority(&[arguments, &authority].concat()).await
+    }
+
+    /// The same to who has not.
+    pub async fn cert_without_authority(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let address = format!("identity=127.0.0.1:{}", self.value("PORT_IDENTITY_1"));
+        let mut command = Command::new(LINKMESH);
+        command.args(["mesh", "cert"]).args(arguments).args(["--address", &address]);
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(COMMAND_TIMEOUT, command.output()).await??;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{command:?}: {complaint}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// A sum over the samples of a metric at a member's admin port, labels ignored; none if there is no such metric.

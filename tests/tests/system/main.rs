@@ -11,6 +11,7 @@ mod cluster;
 mod counted;
 mod everyday;
 mod faults;
+mod identity;
 mod manifests;
 mod outage;
 mod propagation;

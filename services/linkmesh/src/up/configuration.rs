@@ -5,6 +5,7 @@ use toml::{Table, Value, toml};
 
 use super::roster::Member;
 use super::site::Site;
+use super::tokens;
 
 /// Links that name no domain live on this one, which needs no DNS.
 pub(super) const LINK_DOMAIN: &str = "localhost";
@@ -22,6 +23,8 @@ pub(super) fn write_all(site: &mut Site) -> anyhow::Result<()> {
         let host = section(&mut config, "host")?;
         host.insert("instance".into(), member.to_string().into());
         host.insert("data".into(), folder.join("data").to_string_lossy().as_ref().into());
+        let token = tokens::file_of(site, member).to_string_lossy().into_owned();
+        section(&mut config, "mesh")?.insert("join_token".into(), token.into());
         let own = own_section(site, service, member)?;
         config.insert(service.to_owned(), Value::Table(own));
         let text = toml::to_string_pretty(&config).context("encoding a configuration")?;
@@ -52,7 +55,9 @@ fn shared(site: &mut Site, admin_port: u16) -> anyhow::Result<Table> {
 
         [mesh]
         registry = registry
+        // What control issues with; the others read it for nothing, and operators' commands do.
         authority = authority
+        issuer = "control:"
 
         [bus]
         uri = bus
@@ -77,7 +82,11 @@ fn own_section(site: &mut Site, service: &'static str, member: Member) -> anyhow
         }
         own
     } else if service == control::NAME {
-        Table::new()
+        let mut own = Table::new();
+        if let Some(life) = &site.saved.certificate_life {
+            own.insert("certificate_life".into(), life.as_str().into());
+        }
+        own
     } else {
         let saved = &site.saved;
         let primary = saved.postgres.clone().context("Postgres has not been started")?;

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::roster::{Member, SERVERS};
 use super::site::Site;
-use super::{configuration, report};
+use super::{configuration, report, tokens};
 use crate::{OPERATOR, Seed};
 
 /// The longest that a service process may take to be ready.
@@ -48,10 +48,17 @@ pub(super) async fn start_servers(site: &mut Site) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts the service processes that do not run, and waits until all are ready.
+/// Starts the service processes that do not run, and waits until all are ready: control first, where the others join.
 pub(super) async fn start_services(site: &mut Site) -> anyhow::Result<()> {
-    let stopped: Vec<Member> =
-        Member::services().filter(|member| site.running(*member).is_none()).collect();
+    let (controls, others): (Vec<_>, Vec<_>) = Member::services()
+        .filter(|member| site.running(*member).is_none())
+        .partition(|member| member.is_control());
+    start_group(site, controls).await?;
+    tokens::write(site, &others).await?;
+    start_group(site, others).await
+}
+
+async fn start_group(site: &mut Site, stopped: Vec<Member>) -> anyhow::Result<()> {
     let mut waits = Vec::new();
     for member in stopped {
         let program = service_program(site, member)?;
@@ -68,6 +75,9 @@ pub(super) async fn start(site: &mut Site, member: Member) -> anyhow::Result<()>
     if !matches!(member, Member::Service(..)) {
         let server = start_server(ServerStart::plan(site, member)?).await?;
         return note_server(site, server);
+    }
+    if !member.is_control() {
+        tokens::write(site, &[member]).await?;
     }
     let program = service_program(site, member)?;
     let process = program.start_detached()?;
@@ -93,6 +103,14 @@ pub(super) async fn migrate(site: &Site) -> anyhow::Result<()> {
 
 /// The first workspace and key, through the mesh as any operator's tool would.
 pub(super) async fn seed(site: &mut Site) -> anyhow::Result<Seed> {
+    let mesh = operator(site)?;
+    let seed = crate::seed(&mesh, "First workspace").await;
+    mesh.close().await;
+    seed
+}
+
+/// The mesh as an operator calls it; to be closed.
+pub(super) fn operator(site: &mut Site) -> anyhow::Result<mesh::Mesh> {
     let authority = mesh::LocalAuthority::open_or_create(&site.folder.join("authority"))?;
     let options = mesh::MeshOptions {
         registry: mesh::registry::open(&format!("etcd://127.0.0.1:{}", site.port("etcd")?))?,
@@ -101,10 +119,7 @@ pub(super) async fn seed(site: &mut Site) -> anyhow::Result<Seed> {
         region: configuration::REGION.to_owned(),
         snapshot: None,
     };
-    let mesh = mesh::Mesh::start(options, &mut Registry::default())?;
-    let seed = crate::seed(&mesh, "First workspace").await;
-    mesh.close().await;
-    seed
+    mesh::Mesh::start(options, &mut Registry::default())
 }
 
 struct ServerStart {

@@ -41,6 +41,11 @@ impl Member {
         (1..=INSTANCES).map(move |number| Self::Service(service, number))
     }
 
+    /// Whether it issues the others' certificates.
+    pub(super) fn is_control(self) -> bool {
+        matches!(self, Self::Service(control::NAME, _))
+    }
+
     pub(super) fn stop_signal(self) -> Signal {
         match self {
             // Its SIGTERM waits for every client to leave by itself.

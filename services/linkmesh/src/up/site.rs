@@ -35,6 +35,9 @@ pub(super) struct Saved {
     /// Where Postgres' data really are, which may be outside the folder.
     pub(super) postgres_folders: Vec<PathBuf>,
     pub(super) seed: Option<Seed>,
+    /// How long certificates live, if it was said.
+    #[serde(default)]
+    pub(super) certificate_life: Option<String>,
 }
 
 const FILE: &str = "cluster.json";
