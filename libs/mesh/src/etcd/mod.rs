@@ -92,7 +92,7 @@ impl Registry for EtcdRegistry {
     }
 
     fn policy_store(&self) -> Arc<dyn PolicyStore> {
-        Arc::new(EtcdPolicies { members: self.members() })
+        Arc::new(EtcdPolicies::new(self.members()))
     }
 
     fn join_tokens(&self) -> Arc<dyn JoinTokenStore> {

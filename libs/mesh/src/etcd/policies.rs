@@ -30,6 +30,10 @@ use etcd_client::Txn;
 use etcd_client::TxnOp;
 use etcd_client::TxnOpResponse;
 use futures_util::future::BoxFuture;
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 
 /// What the keys of the history begin with.
 const HISTORY_PREFIX: &str = "linkmesh/policy-history/";
@@ -89,14 +93,48 @@ fn revision(key: &[u8]) -> anyhow::Result<i64> {
     revision.parse().with_context(|| format!("the key {key} names no revision"))
 }
 
-/// The policies of a registry in etcd. Each operation has a connection of its own: they are rare.
-#[derive(Debug)]
+/// The policies of a registry in etcd.
 pub(super) struct EtcdPolicies {
-    pub(super) members: Members,
+    members: Members,
+    /// The connection that the last operation left behind, if it went well.
+    client: Mutex<Option<Client>>,
+}
+
+impl fmt::Debug for EtcdPolicies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdPolicies").field("members", &self.members).finish_non_exhaustive()
+    }
 }
 
 impl EtcdPolicies {
-    async fn client(&self) -> anyhow::Result<Client> {
+    pub(super) fn new(members: Members) -> Self {
+        Self { members, client: Mutex::default() }
+    }
+
+    /// Asks etcd over the connection that is there; if that fails, or there is none, over a new one. A change may then be made
+    /// twice, of which the second finds that it is not the first.
+    async fn ask<T, A>(&self, ask: impl Fn(Client) -> A) -> anyhow::Result<T>
+    where
+        A: Future<Output = anyhow::Result<T>>,
+    {
+        let kept = self.kept().take();
+        if let Some(client) = kept
+            && let Ok(answer) = ask(client.clone()).await
+        {
+            *self.kept() = Some(client);
+            return Ok(answer);
+        }
+        let client = self.connect().await?;
+        let answer = ask(client.clone()).await?;
+        *self.kept() = Some(client);
+        Ok(answer)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Client>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn connect(&self) -> anyhow::Result<Client> {
         let mut connected = self.members.connect().await;
         for _ in 1..CONNECTS_MAX {
             if connected.is_ok() {
@@ -110,10 +148,7 @@ impl EtcdPolicies {
 
 impl PolicyStore for EtcdPolicies {
     fn list(&self) -> BoxFuture<'_, anyhow::Result<Vec<PolicyEntry>>> {
-        Box::pin(async move {
-            let mut client = self.client().await?;
-            Ok(watch::list::<Policies>(&mut client).await?.1)
-        })
+        Box::pin(self.ask(async |mut client| Ok(watch::list::<Policies>(&mut client).await?.1)))
     }
 
     fn head(&self, service: &str) -> BoxFuture<'_, anyhow::Result<PolicyHead>> {
@@ -122,71 +157,80 @@ impl PolicyStore for EtcdPolicies {
             .with_keys_only()
             .with_sort(SortTarget::Key, SortOrder::Descend)
             .with_limit(1);
-        let reads = [
+        let reads = Txn::new().and_then([
             TxnOp::get(current_key(service), None),
             TxnOp::get(history_prefix(service), Some(newest)),
-        ];
-        Box::pin(async move {
-            let mut client = self.client().await?;
-            let read = answer(client.txn(Txn::new().and_then(reads))).await?;
-            let mut answers = read.op_responses().into_iter().filter_map(got);
-            let (current, newest) = (answers.next(), answers.next());
-            let (current, newest) = current.zip(newest).context("etcd left out an answer")?;
-            let revision = newest.kvs().first().map(|pair| revision(pair.key())).transpose()?;
-            Ok(PolicyHead {
-                current: current.kvs().first().map(|pair| pair.value().to_vec()),
-                revision: revision.unwrap_or_default(),
-            })
-        })
+        ]);
+        Box::pin(self.ask(move |mut client| {
+            let reads = reads.clone();
+            async move {
+                let read = answer(client.txn(reads)).await?;
+                let mut answers = read.op_responses().into_iter().filter_map(got);
+                let (current, newest) = (answers.next(), answers.next());
+                let (current, newest) = current.zip(newest).context("etcd left out an answer")?;
+                let revision = newest.kvs().first().map(|pair| revision(pair.key())).transpose()?;
+                Ok(PolicyHead {
+                    current: current.kvs().first().map(|pair| pair.value().to_vec()),
+                    revision: revision.unwrap_or_default(),
+                })
+            }
+        }))
     }
 
     fn history(&self, service: &str) -> BoxFuture<'_, anyhow::Result<PolicyHistory>> {
         let prefix = history_prefix(service);
-        Box::pin(async move {
-            let limit = i64::try_from(POLICY_REVISIONS_MAX).expect("a few dozen");
-            let newest_first = GetOptions::new()
-                .with_prefix()
-                .with_sort(SortTarget::Key, SortOrder::Descend)
-                .with_limit(limit);
-            let mut client = self.client().await?;
-            let read = answer(client.get(prefix, Some(newest_first))).await?;
-            let pairs = read.kvs().iter();
-            pairs.map(|pair| Ok((revision(pair.key())?, pair.value().to_vec()))).collect()
-        })
+        let limit = i64::try_from(POLICY_REVISIONS_MAX).expect("a few dozen");
+        let newest_first = GetOptions::new()
+            .with_prefix()
+            .with_sort(SortTarget::Key, SortOrder::Descend)
+            .with_limit(limit);
+        Box::pin(self.ask(move |mut client| {
+            let (prefix, newest_first) = (prefix.clone(), newest_first.clone());
+            async move {
+                let read = answer(client.get(prefix, Some(newest_first))).await?;
+                let pairs = read.kvs().iter();
+                pairs.map(|pair| Ok((revision(pair.key())?, pair.value().to_vec()))).collect()
+            }
+        }))
     }
 
     fn append(&self, change: PolicyAppend) -> BoxFuture<'_, anyhow::Result<bool>> {
-        let PolicyAppend { service, after, revision, value, in_force } = change;
-        let added = history_key(&service, revision);
-        let mut when = vec![Compare::create_revision(added.clone(), CompareOp::Equal, 0)];
-        if after == 0 {
-            // Nobody may have begun a history meanwhile.
-            let prefix = history_prefix(&service);
-            let none = Compare::create_revision(prefix.clone(), CompareOp::Equal, 0);
-            when.push(none.with_range(prefix_end(&prefix)));
-        } else {
-            let newest = history_key(&service, after);
-            when.push(Compare::create_revision(newest, CompareOp::Greater, 0));
-        }
-        let current = current_key(&service);
-        let in_force = if in_force {
-            TxnOp::put(current, value.clone(), None)
-        } else {
-            TxnOp::delete(current, None)
-        };
-        let mut operations = vec![in_force, TxnOp::put(added, value, None)];
-        let kept = i64::try_from(POLICY_REVISIONS_MAX).expect("a few dozen");
-        if revision > kept {
-            let oldest_kept = history_key(&service, revision - kept + 1);
-            let older = DeleteOptions::new().with_range(oldest_kept);
-            operations.push(TxnOp::delete(history_prefix(&service), Some(older)));
-        }
-        Box::pin(async move {
-            let mut client = self.client().await?;
-            let done = answer(client.txn(Txn::new().when(when).and_then(operations))).await?;
-            Ok(done.succeeded())
-        })
+        let change = transaction(change);
+        Box::pin(self.ask(move |mut client| {
+            let change = change.clone();
+            async move { Ok(answer(client.txn(change)).await?.succeeded()) }
+        }))
     }
+}
+
+/// A change, on the condition that nobody made another since.
+fn transaction(change: PolicyAppend) -> Txn {
+    let PolicyAppend { service, after, revision, value, in_force } = change;
+    let added = history_key(&service, revision);
+    let mut when = vec![Compare::create_revision(added.clone(), CompareOp::Equal, 0)];
+    if after == 0 {
+        // Nobody may have begun a history meanwhile.
+        let prefix = history_prefix(&service);
+        let none = Compare::create_revision(prefix.clone(), CompareOp::Equal, 0);
+        when.push(none.with_range(prefix_end(&prefix)));
+    } else {
+        let newest = history_key(&service, after);
+        when.push(Compare::create_revision(newest, CompareOp::Greater, 0));
+    }
+    let current = current_key(&service);
+    let in_force = if in_force {
+        TxnOp::put(current, value.clone(), None)
+    } else {
+        TxnOp::delete(current, None)
+    };
+    let mut operations = vec![in_force, TxnOp::put(added, value, None)];
+    let kept = i64::try_from(POLICY_REVISIONS_MAX).expect("a few dozen");
+    if revision > kept {
+        let oldest_kept = history_key(&service, revision - kept + 1);
+        let older = DeleteOptions::new().with_range(oldest_kept);
+        operations.push(TxnOp::delete(history_prefix(&service), Some(older)));
+    }
+    Txn::new().when(when).and_then(operations)
 }
 
 fn got(response: TxnOpResponse) -> Option<GetResponse> {

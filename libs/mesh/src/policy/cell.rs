@@ -26,6 +26,12 @@ impl PolicyCell {
         Self(Arc::new(Cell { policy, changes: AtomicU64::new(0) }))
     }
 
+    /// The revision that holds now; 0: the defaults.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.0.load().revision
+    }
+
     /// The policy that holds now: one call asks once, so that it never sees two.
     pub(crate) fn load(&self) -> arc_swap::Guard<Arc<Policy>> {
         self.0.policy.load()

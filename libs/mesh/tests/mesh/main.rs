@@ -17,6 +17,7 @@ mod hedges;
 mod identity;
 mod mirrors;
 mod network;
+mod policies;
 mod quorum_faults;
 mod raw;
 mod registries;
