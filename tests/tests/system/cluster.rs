@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::SemaphorePermit;
 
 /// The program under test.
-const LINKMESH: &str = env!("CARGO_BIN_EXE_linkmesh-tested");
+pub const LINKMESH: &str = env!("CARGO_BIN_EXE_linkmesh-tested");
 /// The longest that one `linkmesh up …` may take: a first start, on a machine that is busy with other tests.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(240);
 

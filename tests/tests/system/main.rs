@@ -14,6 +14,7 @@ mod faults;
 mod identity;
 mod manifests;
 mod outage;
+mod policy;
 mod propagation;
 mod rolling;
 mod seeing;
