@@ -99,7 +99,8 @@ async fn a_policy_that_is_applied_holds_everywhere_until_it_is_taken_back() -> a
     assert_eq!(done(cluster, &["validate", "-f", "-"], &wanted).await?, "links: valid\n");
     let differs = command(cluster, &["diff", "-f", "-"], &wanted).await?;
     assert_eq!(differs.status.code(), Some(1));
-    assert!(String::from_utf8(differs.stdout)?.contains("+        code: DATA_LOSS"));
+    let difference = String::from_utf8(differs.stdout)?;
+    assert!(difference.contains("+      code: DATA_LOSS\n"), "{difference}");
     let applied = done(cluster, &["apply", "-f", "-", "--note", "a test"], &wanted).await?;
     assert!(applied.starts_with("links: applied (revision "), "{applied}");
     until_calls_answer(&mesh, Code::DataLoss).await;
