@@ -1,6 +1,7 @@
 //! A service whose endpoints lead nowhere, for tests and the bench: all that happens before a request is sent and after it was
 //! answered, without a network and with a time that is told.
 
+use super::balance::Position;
 use super::balance::plan::Member;
 use super::balance::plan::Standpoint;
 use super::connection::Connection;
@@ -39,6 +40,8 @@ pub(super) struct Bare {
     policy: Arc<Policy>,
     fleet: Fleet,
     directory: Directory,
+    /// The caller's place among the others, if it has one.
+    position: Option<Position>,
 }
 
 impl Bare {
@@ -79,6 +82,7 @@ impl Bare {
             policy: Arc::new(policy),
             fleet: Fleet::new(means, metrics.clone(), now),
             directory: Directory::new("edge", metrics),
+            position: None,
         };
         for known in &bare.known {
             let put = bare.fleet.put(known, &bare.policy, now, Timestamp::now());
@@ -98,13 +102,25 @@ impl Bare {
         self.list(now);
     }
 
+    /// The caller is told its place.
+    #[cfg(test)]
+    pub(super) fn stand_at(&mut self, position: Position, now: Instant) {
+        self.position = Some(position);
+        self.list(now);
+    }
+
     /// Takes over who is there; the plan goes on.
     pub(super) fn list(&mut self, now: Instant) {
         let members: Vec<Member<'_>> =
             self.known.iter().map(|known| &known.instance).zip(&self.endpoints).collect();
         let services =
             BTreeMap::from([(GRPC_SERVICE.to_owned(), (Arc::clone(&self.policy), members))]);
-        let standpoint = Standpoint { zone: "a", region: "eu", in_zone: None, among_all: None };
+        let standpoint = Standpoint {
+            zone: "a",
+            region: "eu",
+            in_zone: self.position,
+            among_all: self.position,
+        };
         self.directory.replace(services, standpoint, now);
         self.settle(now);
     }
@@ -116,6 +132,7 @@ impl Bare {
     }
 
     /// Compares the endpoints, as the resolver does every second.
+    #[cfg(test)]
     pub(super) fn examine(&mut self, now: Instant) {
         self.fleet.examine(now);
         self.settle(now);

@@ -258,14 +258,14 @@ impl Mesh {
         let mut resolver = Resolver::new(
             Arc::clone(&shared),
             options.identity,
-            Home { zone: options.zone, region: options.region },
+            Home { zone: options.zone, region: options.region, roster: Arc::default() },
             metrics,
             policy_metrics,
             options.snapshot,
         );
         let known = resolver.restore();
         let policies = options.registry.watch_policies(known);
-        tasks.spawn(resolver.run(options.registry.watch(), policies, stop.clone()));
+        tasks.spawn(resolver.run(options.registry, policies, stop.clone()));
         let owner =
             Owner { tasks, _stop_when_dropped: stop.clone().drop_guard(), stop, _lease: lease };
         Ok(Self { shared, owner: Arc::new(owner) })

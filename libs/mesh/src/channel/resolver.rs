@@ -3,6 +3,7 @@
 //!
 //! While the registry is away, what was last known stays, for as long as it takes.
 
+use super::balance::Position;
 use super::balance::plan;
 use super::balance::plan::Member;
 use super::balance::plan::Standpoint;
@@ -28,7 +29,10 @@ use crate::metrics::CallMetrics;
 use crate::policy::Policy;
 use crate::policy::PolicyMetrics;
 use crate::policy::PolicySet;
+use crate::registry::Attendance;
 use crate::registry::PolicyWatch;
+use crate::registry::Registry;
+use crate::registry::Roster;
 use crate::registry::UPDATES_MAX;
 use crate::registry::Update;
 use crate::registry::Watch;
@@ -67,11 +71,13 @@ pub(super) struct PublishedInstance {
     pub(super) tier: usize,
 }
 
-/// Where a caller is.
+/// Where a caller is, and its place among the others.
 #[derive(Debug)]
 pub(super) struct Home {
     pub(super) zone: String,
     pub(super) region: String,
+    /// Once a policy asks for it.
+    pub(super) roster: Arc<Roster>,
 }
 
 /// What follows the registry for a mesh.
@@ -138,15 +144,25 @@ impl Resolver {
     /// Follows the registry until `stop`; then ends all connections.
     pub(super) async fn run(
         mut self,
-        mut watch: Watch,
+        registry: Arc<dyn Registry>,
         mut policies: PolicyWatch,
         stop: CancellationToken,
     ) {
+        let mut watch = registry.watch();
+        let mut attendance = None;
         let (mut tick, mut settle) = (every(TICK), every(SETTLE_EVERY));
         let mut examine = every(EXAMINE_EVERY);
         loop {
+            if attendance.is_none() && self.policies.set().has_apertures() {
+                let service = self.means.identity.service();
+                attendance = Some(registry.attend(service, &self.home.zone));
+            }
             tokio::select! {
                 () = stop.cancelled() => break,
+                Some(roster) = next_roster(&mut attendance) => {
+                    self.home.roster = roster;
+                    self.publish();
+                }
                 update = watch.next() => {
                     let Some(update) = update else { break };
                     self.take(update, &mut watch);
@@ -316,8 +332,17 @@ impl Resolver {
 
 impl Home {
     fn standpoint(&self) -> Standpoint<'_> {
-        Standpoint { zone: &self.zone, region: &self.region, in_zone: None, among_all: None }
+        Standpoint {
+            zone: &self.zone,
+            region: &self.region,
+            in_zone: Position::of(&self.roster, Some(&self.zone)),
+            among_all: Position::of(&self.roster, None),
+        }
     }
+}
+
+async fn next_roster(attendance: &mut Option<Attendance>) -> Option<Arc<Roster>> {
+    attendance.as_mut()?.next().await
 }
 
 fn every(period: Duration) -> tokio::time::Interval {

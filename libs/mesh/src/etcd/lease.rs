@@ -50,19 +50,34 @@ pub(super) struct Order {
     pub(super) number: u64,
 }
 
+/// What is held under a lease.
+pub(super) trait Hold: Send {
+    /// For the log.
+    fn name(&self) -> &str;
+
+    /// Puts the keys under a lease, which may hold them already.
+    fn put(
+        &mut self,
+        client: &mut Client,
+        lease: i64,
+        draining: bool,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+/// The keys of an instance.
+pub(super) struct Registered {
+    instance: Instance,
+    grpc_services: Vec<String>,
+}
+
 /// Works towards what is wanted until the registration is gone, or the task is ended.
-pub(super) async fn keep(
+pub(super) async fn keep<H: Hold>(
     members: Members,
-    registration: Registration,
+    held: H,
     mut orders: watch::Receiver<Order>,
     reached: watch::Sender<Option<u64>>,
 ) {
-    let mut holder = Holder {
-        instance: Instance::new(&registration, Timestamp::now()),
-        grpc_services: registration.grpc_services,
-        lease: None,
-        reached,
-    };
+    let mut holder = Holder { held, lease: None, reached };
     let mut backoff = Backoff::new(RETRY_WAIT.0, RETRY_WAIT.1);
     let mut away = false;
     loop {
@@ -75,7 +90,7 @@ pub(super) async fn keep(
         }
         if registered || !away {
             tracing::warn!(
-                instance = holder.instance.instance,
+                instance = holder.held.name(),
                 error = format!("{error:#}"),
                 "the registration in etcd is not kept up; trying again"
             );
@@ -85,16 +100,15 @@ pub(super) async fn keep(
     }
 }
 
-struct Holder {
-    instance: Instance,
-    grpc_services: Vec<String>,
+struct Holder<H> {
+    held: H,
     /// The lease that was last granted; it may have run out since.
     lease: Option<i64>,
     /// The number of the last order that etcd has.
     reached: watch::Sender<Option<u64>>,
 }
 
-impl Holder {
+impl<H: Hold> Holder<H> {
     /// Returns `Ok` when the registration is gone, as wanted.
     async fn hold(
         &mut self,
@@ -172,8 +186,7 @@ impl Holder {
         Order { wanted, number }: Order,
     ) -> anyhow::Result<bool> {
         // Whoever only sees the deletion must have seen `draining` before, or it takes the instance for suspect.
-        self.instance.draining = wanted != Wanted::Serving;
-        let put = self.put(client, lease).await;
+        let put = self.held.put(client, lease, wanted != Wanted::Serving).await;
         if let Err(error) = &put
             && is_lease_lost(error)
         {
@@ -187,9 +200,23 @@ impl Holder {
         self.reached.send_replace(Some(number));
         Ok(wanted == Wanted::Gone)
     }
+}
+
+impl Registered {
+    pub(super) fn new(registration: Registration) -> Self {
+        let instance = Instance::new(&registration, Timestamp::now());
+        Self { instance, grpc_services: registration.grpc_services }
+    }
+}
+
+impl Hold for Registered {
+    fn name(&self) -> &str {
+        &self.instance.instance
+    }
 
     /// All keys of the instance, in one revision.
-    async fn put(&self, client: &mut Client, lease: i64) -> anyhow::Result<()> {
+    async fn put(&mut self, client: &mut Client, lease: i64, draining: bool) -> anyhow::Result<()> {
+        self.instance.draining = draining;
         let value = value::encode(&self.instance);
         for grpc_services in self.grpc_services.chunks(KEYS_PER_TRANSACTION_MAX) {
             let puts: Vec<TxnOp> = grpc_services

@@ -4,6 +4,7 @@
 //! client resolves `etcd:///linkmesh/endpoints/<gRPC service>`. The client resumes neither a watch nor a lease after a
 //! disconnect, so both are supervised here: whatever happens, begin again.
 
+mod callers;
 mod diagnosis;
 mod join_tokens;
 mod lease;
@@ -15,6 +16,7 @@ mod watch;
 pub(crate) use location::without_password;
 
 use crate::policy::PolicySet;
+use crate::registry::Attendance;
 use crate::registry::JoinTokenStore;
 use crate::registry::LEAVE_WAIT_MAX;
 use crate::registry::Lease;
@@ -25,12 +27,16 @@ use crate::registry::Registration;
 use crate::registry::Registry;
 use crate::registry::UPDATES_MAX;
 use crate::registry::Watch;
+use crate::registry::process_name;
 use anyhow::Context as _;
+use callers::Callers;
+use callers::Ordinal;
 use etcd_client::Client;
 use etcd_client::ConnectOptions;
 use futures_util::future::BoxFuture;
 use join_tokens::EtcdJoinTokens;
 use lease::Order;
+use lease::Registered;
 use lease::Wanted;
 use location::Location;
 use policies::EtcdPolicies;
@@ -79,7 +85,8 @@ impl Registry for EtcdRegistry {
         let (reach, reached) = tokio::sync::watch::channel(None);
         let members = self.members();
         #[expect(clippy::disallowed_methods, reason = "the lease owns the task and ends it")]
-        let task = tokio::spawn(lease::keep(members, registration, ordered, reach));
+        let task =
+            tokio::spawn(lease::keep(members, Registered::new(registration), ordered, reach));
         Box::new(EtcdLease { orders, reached, _task: AbortOnDropHandle::new(task) })
     }
 
@@ -93,6 +100,22 @@ impl Registry for EtcdRegistry {
 
     fn policy_store(&self) -> Arc<dyn PolicyStore> {
         Arc::new(EtcdPolicies::new(self.members()))
+    }
+
+    fn attend(&self, service: &str, zone: &str) -> Attendance {
+        let process = process_name();
+        let ordinal = Ordinal {
+            service: service.to_owned(),
+            zone: zone.to_owned(),
+            process: process.clone(),
+        };
+        let (orders, ordered) =
+            tokio::sync::watch::channel(Order { wanted: Wanted::Serving, number: 0 });
+        let (reach, _) = tokio::sync::watch::channel(None);
+        #[expect(clippy::disallowed_methods, reason = "the attendance owns the task and ends it")]
+        let task = tokio::spawn(lease::keep(self.members(), ordinal, ordered, reach));
+        let held = (orders, AbortOnDropHandle::new(task));
+        Attendance::over(follow::<Callers>(self.members()), service.to_owned(), process, held)
     }
 
     fn join_tokens(&self) -> Arc<dyn JoinTokenStore> {

@@ -54,6 +54,12 @@ impl PolicySet {
         self.in_force.get(service).map(|it| &it.policy)
     }
 
+    /// Whether some service's callers use a part of its instances only, so that callers must know their places.
+    pub(crate) fn has_apertures(&self) -> bool {
+        let mut balancing = self.in_force.values().map(|it| &it.policy.balancing);
+        balancing.any(|balancing| balancing.aperture_instances_min.is_some())
+    }
+
     /// The revisions that are in force, by service.
     pub fn revisions(&self) -> impl Iterator<Item = (&str, i64)> {
         self.in_force.iter().map(|(service, it)| (service.as_str(), it.policy.revision))

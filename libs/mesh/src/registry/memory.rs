@@ -3,6 +3,7 @@
 //! It behaves as the one in etcd: what a lease holds goes when the lease is dropped, and a watcher is told everything in
 //! order. Only it can't be away.
 
+use super::Attendance;
 use super::Change;
 use super::Entry;
 use super::Instance;
@@ -16,6 +17,7 @@ use super::Registry;
 use super::UPDATES_MAX;
 use super::Update;
 use super::Watch;
+use super::memory_callers::MemoryCallers;
 use super::memory_join_tokens::MemoryJoinTokens;
 use super::memory_policies::MemoryPolicies;
 use crate::policy::PolicySet;
@@ -42,13 +44,15 @@ pub(super) struct MemoryRegistry {
     shared: Arc<Shared>,
     policies: Arc<MemoryPolicies>,
     join_tokens: MemoryJoinTokens,
+    callers: Arc<MemoryCallers>,
 }
 
 impl MemoryRegistry {
     /// A registry without instances, with the policies in the file, if there is one.
     pub(super) fn open(policies: Option<&Path>) -> anyhow::Result<Self> {
         let policies = Arc::new(MemoryPolicies::open(policies)?);
-        Ok(Self { shared: Arc::default(), policies, join_tokens: MemoryJoinTokens::default() })
+        let join_tokens = MemoryJoinTokens::default();
+        Ok(Self { shared: Arc::default(), policies, join_tokens, callers: Arc::default() })
     }
 }
 
@@ -146,6 +150,10 @@ impl Registry for MemoryRegistry {
         Arc::clone(&self.policies) as Arc<dyn PolicyStore>
     }
 
+    fn attend(&self, service: &str, zone: &str) -> Attendance {
+        self.callers.attend(service, zone)
+    }
+
     fn join_tokens(&self) -> Arc<dyn JoinTokenStore> {
         Arc::new(self.join_tokens.clone())
     }
@@ -159,7 +167,7 @@ impl Registry for MemoryRegistry {
     }
 }
 
-fn watch<S: Source>(source: Arc<S>) -> Watch<S::Entry, S::Change> {
+pub(super) fn watch<S: Source>(source: Arc<S>) -> Watch<S::Entry, S::Change> {
     let (sender, updates) = mpsc::channel(UPDATES_MAX);
     #[expect(clippy::disallowed_methods, reason = "the watch owns the task and ends it")]
     let task = tokio::spawn(async move {

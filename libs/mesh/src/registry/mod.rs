@@ -3,13 +3,19 @@
 //! Two adapters, `memory:` and `etcd://`, pass one conformance suite. An adapter reports what it sees, in order; what to
 //! make of it (an expired lease only makes an instance suspect) is decided once, in the channel.
 
+mod callers;
 mod join_tokens;
 mod memory;
+mod memory_callers;
 mod memory_join_tokens;
 mod memory_policies;
 mod policies;
 pub(crate) mod timestamp_text;
 
+pub use callers::Attendance;
+pub use callers::Caller;
+pub use callers::CallerChange;
+pub use callers::Roster;
 pub use join_tokens::JOIN_TOKENS_MAX;
 pub use join_tokens::JoinTokenEntry;
 pub use join_tokens::JoinTokenStore;
@@ -22,6 +28,8 @@ pub use policies::PolicyHistory;
 pub use policies::PolicyStore;
 pub use policies::PolicyWatch;
 
+pub(crate) use callers::lowest_free;
+pub(crate) use callers::process_name;
 pub(crate) use policies::PolicyUpdate;
 
 use crate::etcd;
@@ -190,6 +198,10 @@ pub trait Registry: fmt::Debug + Send + Sync {
     /// has answered. A value that can't be used changes nothing but what the set says of it. Must be called within a tokio
     /// runtime.
     fn watch_policies(&self, known: PolicySet) -> PolicyWatch;
+
+    /// Holds an ordinal among the processes of `service` that call, the lowest that is free, until the attendance is dropped; and
+    /// follows who else has one. Must be called within a tokio runtime.
+    fn attend(&self, service: &str, zone: &str) -> Attendance;
 
     /// Where policies are kept.
     fn policy_store(&self) -> Arc<dyn PolicyStore>;

@@ -4,7 +4,9 @@ use crate::following::Following;
 use crate::world::eventually;
 use crate::world::registration;
 use mesh::Registry;
+use mesh::registry::Attendance;
 use mesh::registry::JoinTokenEntry;
+use mesh::registry::Roster;
 use stack::Etcd;
 use stack::Options;
 use stack::TemporaryFolder;
@@ -162,6 +164,39 @@ async fn a_join_token_is_remembered_changed_once_and_forgotten(registry: &Arc<dy
     assert!(tokens.list().await.unwrap().is_empty());
 }
 
+async fn callers_have_the_lowest_free_ordinals(registry: &Arc<dyn Registry>) {
+    let mut attendances = Vec::new();
+    for zone in ["a", "b", "a"] {
+        let mut attendance = registry.attend("caller", zone);
+        let roster = until(&mut attendance, |roster| roster.own.is_some()).await;
+        assert_eq!(roster.own, Some(u32::try_from(attendances.len()).unwrap()));
+        attendances.push(attendance);
+    }
+    let mut last = attendances.pop().unwrap();
+    let roster = until(&mut last, |roster| roster.zones.len() == 3).await;
+    assert_eq!(roster.zones.values().collect::<Vec<_>>(), ["a", "b", "a"]);
+    // Whoever goes leaves a number to the next one.
+    attendances.remove(0);
+    until(&mut last, |roster| roster.zones.len() == 2).await;
+    let mut next = registry.attend("caller", "c");
+    assert_eq!(until(&mut next, |roster| roster.own.is_some()).await.own, Some(0));
+    assert_eq!(until(&mut last, |roster| roster.zones.len() == 3).await.own, Some(2));
+    let mut other = registry.attend("another", "a");
+    assert_eq!(until(&mut other, |roster| roster.own.is_some()).await.own, Some(0));
+}
+
+/// The first roster that is as wanted.
+async fn until(attendance: &mut Attendance, wanted: impl Fn(&Roster) -> bool) -> Arc<Roster> {
+    let found = async {
+        let mut roster = attendance.newest();
+        while !wanted(&roster) {
+            roster = attendance.next().await.expect("the registry is there");
+        }
+        roster
+    };
+    tokio::time::timeout(crate::world::PATIENCE, found).await.expect("in time")
+}
+
 async fn suite(registry: &Arc<dyn Registry>) {
     tokio::join!(
         a_watcher_is_told_everything_in_order(registry),
@@ -170,6 +205,7 @@ async fn suite(registry: &Arc<dyn Registry>) {
         an_instance_that_comes_back_is_not_taken_away_by_its_old_lease(registry),
         a_watcher_that_is_slow_sees_where_it_ended(registry),
         what_is_registered_reads_back(registry),
+        callers_have_the_lowest_free_ordinals(registry),
         an_instance_that_was_drained_comes_back(registry),
         every_member_is_diagnosed(registry),
         a_join_token_is_remembered_changed_once_and_forgotten(registry),

@@ -4,8 +4,10 @@
 //! point of the instances' ring is covered by equally many callers: the load is even, though nobody asks the others. An instance
 //! on an edge gets the share of its arc that is covered.
 
+use crate::registry::Roster;
 use rapidhash::v3::RapidSecrets;
 use rapidhash::v3::rapidhash_v3_seeded;
+use std::collections::btree_map::Range;
 
 /// A caller's place among the callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +16,20 @@ pub(crate) struct Position {
     pub(crate) ordinal: usize,
     /// How many there are.
     pub(crate) count: usize,
+}
+
+impl Position {
+    /// The place of one among the callers of its zone, or of all zones; none if it has no ordinal yet.
+    pub(crate) fn of(roster: &Roster, zone: Option<&str>) -> Option<Self> {
+        let own = roster.own?;
+        let is_counted = |of: &String| zone.is_none_or(|zone| zone == of);
+        let count = |zones: Range<'_, u32, String>| zones.filter(|(_, of)| is_counted(of)).count();
+        // By order, not by number: who left before a gap was filled leaves no hole in the ring.
+        Some(Self {
+            ordinal: count(roster.zones.range(..own)),
+            count: count(roster.zones.range(..)),
+        })
+    }
 }
 
 /// The order of an instance on its ring: the same for every caller, and unlike the order in which instances were started.
@@ -142,6 +158,16 @@ mod tests {
             let lost = changed(&after, &|at| at);
             assert!(lost <= 2 * arc + 2, "{lost} lost by a caller of {callers} for {instances}");
         }
+    }
+
+    #[test]
+    fn a_callers_place_is_among_those_of_its_zone_or_among_all() {
+        let zones = [(0, "a"), (1, "b"), (3, "a"), (4, "a")];
+        let zones = zones.map(|(ordinal, zone)| (ordinal, zone.to_owned())).into();
+        let roster = Roster { own: Some(3), zones };
+        assert_eq!(Position::of(&roster, Some("a")), Some(Position { ordinal: 1, count: 3 }));
+        assert_eq!(Position::of(&roster, None), Some(Position { ordinal: 2, count: 4 }));
+        assert_eq!(Position::of(&Roster::default(), None), None);
     }
 
     #[test]

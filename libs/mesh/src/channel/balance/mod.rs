@@ -12,6 +12,8 @@ mod sampler;
 mod tests;
 mod tiers;
 
+pub(super) use aperture::Position;
+
 use super::clock::Tick;
 use super::endpoint::Endpoint;
 use super::endpoint::Reserved;

@@ -7,6 +7,7 @@ use super::super::endpoint::Endpoint;
 use super::super::flight::Flight;
 use super::super::health::Verdict;
 use super::super::routes::Picked;
+use super::Position;
 use crate::policy::Algorithm;
 use crate::policy::Policy;
 use crate::registry::Registration;
@@ -380,6 +381,27 @@ fn a_service_that_is_hardly_called_is_hardly_connected_to() {
         picked(bare.pick(&[], None, now));
     }
     assert!(wanted(&bare) <= before + 20);
+}
+
+#[test]
+fn a_caller_keeps_to_its_slice_while_that_is_healthy() {
+    let now = Instant::now();
+    let mut policy = policy(Algorithm::PeakEwma);
+    policy.balancing.aperture_instances_min = Some(4);
+    let mut bare = Bare::new(policy, registrations(&[("a", 40)]), now);
+    bare.stand_at(Position { ordinal: 3, count: 10 }, now);
+    let used = calls(&mut bare, now, SECOND, MILLISECOND, fast);
+    assert!((4..=6).contains(&used.len()), "{used:?}");
+    for endpoint in bare.endpoints.iter().filter(|it| used.contains_key(&it.instance)) {
+        for _ in 0..7 {
+            endpoint.ended(Verdict::Failed, None, endpoint.tick(now));
+        }
+    }
+    bare.settle(now);
+    let others: BTreeSet<_> =
+        (0..500).map(|_| picked(bare.pick(&[], None, now)).0.instance.clone()).collect();
+    assert_eq!(others.len(), 40 - used.len(), "then all others take its calls");
+    assert!(others.iter().all(|instance| !used.contains_key(instance)));
 }
 
 #[test]
