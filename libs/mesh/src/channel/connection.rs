@@ -332,7 +332,7 @@ where
 async fn retire_after(outlived: impl Future<Output = ()>, state: &State) {
     outlived.await;
     state.retire();
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Returns when the peer has stopped to answer.

@@ -52,7 +52,6 @@ fn hash(name: &str, point: u64) -> u32 {
     upper(rapidhash_v3_seeded(name.as_bytes(), &RapidSecrets::seed_cpp(point)))
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the upper half")]
 fn upper(hash: u64) -> u32 {
     (hash >> 32) as u32
 }

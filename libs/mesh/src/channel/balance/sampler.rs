@@ -101,7 +101,6 @@ pub(super) fn scale(bits: u32, count: usize) -> usize {
     usize::try_from(scaled).expect("less than the count")
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the upper half")]
 fn high(bits: u64) -> u32 {
     (bits >> 32) as u32
 }

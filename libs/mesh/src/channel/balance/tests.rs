@@ -46,7 +46,7 @@ fn bare(zones: &[(&str, usize)], now: Instant) -> Bare {
 fn picked(picked: Picked) -> (Arc<Endpoint>, Stream) {
     match picked {
         Picked::Endpoint(endpoint, stream) => (endpoint, stream),
-        other => panic!("{other:?}"),
+        other @ (Picked::Full | Picked::Unready | Picked::AllUnhealthy) => panic!("{other:?}"),
     }
 }
 

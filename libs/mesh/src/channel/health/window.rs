@@ -98,7 +98,6 @@ fn pack(second: u32) -> u64 {
     u64::from(second & SECOND_MASK) << (2 * COUNT_BITS)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the upper 24 bits")]
 fn second_of(bucket: u64) -> u32 {
     (bucket >> (2 * COUNT_BITS)) as u32
 }
