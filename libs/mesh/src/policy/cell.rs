@@ -29,7 +29,7 @@ impl PolicyCell {
     /// The revision that holds now; 0: the defaults.
     #[must_use]
     pub fn revision(&self) -> i64 {
-        self.0.load().revision
+        self.load().revision
     }
 
     /// The policy that holds now: one call asks once, so that it never sees two.
