@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"os"
 	"time"
@@ -84,12 +85,17 @@ func list(ctx context.Context, registry *etcd.Client) (map[string]string, error)
 	}
 	known := map[string]string{}
 	for key, endpoint := range listed {
-		about, ok := endpoint.Metadata.(map[string]any)
-		if !ok {
-			return nil, fmt.Errorf("%s: its metadata is %T", key, endpoint.Metadata)
+		// Text that is JSON: grpc-go compares metadata with ==, which a map does not survive.
+		text, _ := endpoint.Metadata.(string)
+		var about struct {
+			Service, Zone string
+			Weight        int
 		}
-		if about["service"] != "links" || about["zone"] != "local-a" || about["weight"] != 100.0 {
-			return nil, fmt.Errorf("%s: %v", key, about)
+		if err := json.Unmarshal([]byte(text), &about); err != nil {
+			return nil, fmt.Errorf("%s: metadata %v: %w", key, endpoint.Metadata, err)
+		}
+		if about.Service != "links" || about.Zone != "local-a" || about.Weight != 100 {
+			return nil, fmt.Errorf("%s: %+v", key, about)
 		}
 		known[endpoint.Addr] = key
 	}

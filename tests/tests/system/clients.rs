@@ -110,12 +110,22 @@ async fn grpcurl(api: &Api, options: &[&str], arguments: &[&str]) -> anyhow::Res
 }
 
 async fn run_client(api: &Api, script: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let environment = [
+        ("LINKMESH_URL", api.url.clone()),
+        ("LINKMESH_API_KEY", api.key.clone()),
+        ("LINKMESH_WORKSPACE", api.workspace.clone()),
+    ];
+    run(script, arguments, environment).await
+}
+
+/// Runs a client's script below tests/clients.
+pub async fn run(
+    script: &str,
+    arguments: &[&str],
+    environment: impl IntoIterator<Item = (&'static str, String)>,
+) -> anyhow::Result<()> {
     let mut command = Command::new(root().join("tests/clients").join(script));
-    command
-        .args(arguments)
-        .env("LINKMESH_URL", &api.url)
-        .env("LINKMESH_API_KEY", &api.key)
-        .env("LINKMESH_WORKSPACE", &api.workspace);
+    command.args(arguments).envs(environment);
     finish(command).await.map(drop)
 }
 

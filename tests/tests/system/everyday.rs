@@ -1,6 +1,7 @@
 //! What a healthy cluster does, on the cluster that all these tests share; each works in a workspace of its own.
 
 use crate::bad_input;
+use crate::certificate_clients;
 use crate::client::Api;
 use crate::clients;
 use crate::cluster::Cluster;
@@ -89,4 +90,16 @@ async fn a_browsers_grpc_web_code_creates_clicks_and_reads() -> anyhow::Result<(
 async fn grpcurl_lists_describes_and_calls() -> anyhow::Result<()> {
     let (cluster, api) = workspace().await?;
     clients::grpcurl_lists_describes_and_calls(&api, cluster.domain()).await
+}
+
+#[tokio::test]
+async fn a_go_program_finds_instances_by_etcds_resolver_and_calls_them() -> anyhow::Result<()> {
+    let (cluster, api) = workspace().await?;
+    certificate_clients::go_finds_instances_by_etcds_resolver_and_calls_them(cluster, &api).await
+}
+
+#[tokio::test]
+async fn a_plain_python_program_calls_a_service_by_certificate() -> anyhow::Result<()> {
+    let cluster = Cluster::shared().await?;
+    certificate_clients::python_calls_a_service_by_certificate(cluster).await
 }

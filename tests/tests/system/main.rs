@@ -5,6 +5,7 @@
 
 mod arrows;
 mod bad_input;
+mod certificate_clients;
 mod client;
 mod clients;
 mod cluster;

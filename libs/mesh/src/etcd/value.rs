@@ -27,7 +27,9 @@ struct Value {
     op: u8,
     #[serde(rename = "Addr")]
     address: String,
-    #[serde(rename = "Metadata")]
+    /// As text that is JSON. Go's resolver passes on what it finds, and grpc-go compares it with `==`: a map there ends the
+    /// caller's process (etcd#19700, grpc-go#8225), and a string does not. Others may write an object.
+    #[serde(rename = "Metadata", with = "metadata_text")]
     metadata: Metadata,
 }
 
@@ -47,6 +49,34 @@ struct Metadata {
     draining: bool,
     #[serde(with = "timestamp_text")]
     register_time: Timestamp,
+}
+
+/// Metadata as text on the way out, as text or an object on the way in.
+mod metadata_text {
+    use super::Metadata;
+    use serde::Deserialize as _;
+    use serde::Deserializer;
+    use serde::Serializer;
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+
+    pub(super) fn serialize<S: Serializer>(
+        metadata: &Metadata,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let text = serde_json::to_string(metadata).map_err(S::Error::custom)?;
+        serializer.serialize_str(&text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Metadata, D::Error> {
+        let metadata = match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::String(text) => serde_json::from_str(&text),
+            other => serde_json::from_value(other),
+        };
+        metadata.map_err(D::Error::custom)
+    }
 }
 
 /// The instances.
@@ -157,7 +187,7 @@ mod tests {
         let value = encode(&instance);
         assert_eq!(
             String::from_utf8(value.clone()).unwrap(),
-            r#"{"Op":0,"Addr":"127.0.0.1:4001","Metadata":{"service":"links","zone":"a","region":"eu","version":"1","weight":100,"draining":true,"register_time":"2026-01-02T03:04:05Z"}}"#
+            r#"{"Op":0,"Addr":"127.0.0.1:4001","Metadata":"{\"service\":\"links\",\"zone\":\"a\",\"region\":\"eu\",\"version\":\"1\",\"weight\":100,\"draining\":true,\"register_time\":\"2026-01-02T03:04:05Z\"}"}"#
         );
         let entry = parse(key.as_bytes(), &value).unwrap();
         assert_eq!(entry.instance, instance);
