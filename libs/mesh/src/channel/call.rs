@@ -221,6 +221,9 @@ impl Call<'_> {
             if !Arc::ptr_eq(&self.record.metrics, &place.0.metrics) {
                 self.record.metrics = Arc::clone(&place.0.metrics);
             }
+            if route.is_panicking() {
+                self.record.count(Event::Panic);
+            }
             let mut outcome = match (hedge, payload.bytes()) {
                 (Some(hedge), Some(bytes)) => {
                     let left = policy.retry.attempts_max.saturating_sub(tried.len());

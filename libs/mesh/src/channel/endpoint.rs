@@ -15,6 +15,7 @@ use super::health::Verdict;
 use super::load::LATENCY_DEFAULT;
 use super::load::Load;
 use crate::identity::ServiceName;
+use crate::metrics::Incident;
 use crate::metrics::PairMetrics;
 use crate::policy::Policy;
 use crate::registry::Instance;
@@ -251,6 +252,9 @@ impl Endpoint {
                 false
             }
         };
+        if changed {
+            self.metrics.befell(Incident::BreakerTripped);
+        }
         if verdict != Verdict::Good || pushback.is_some() {
             // A server that says for how long it wants no calls is believed.
             let share = if pushback.is_some() { 1.0 } else { self.health.excess(now) };

@@ -15,6 +15,7 @@ use super::warm_up;
 use super::warm_up::Age;
 use crate::identity::ServiceName;
 use crate::metrics::CallMetrics;
+use crate::metrics::Incident;
 use crate::policy::Policy;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -230,7 +231,11 @@ impl Service {
         let mut changed = false;
         for Kept { endpoint, record, .. } in members.iter() {
             match record.ejected_until(outliers) {
-                Some(until) => changed |= endpoint.health.eject(until),
+                Some(until) if endpoint.health.eject(until) => {
+                    endpoint.metrics.befell(Incident::Ejected);
+                    changed = true;
+                }
+                Some(_) => {}
                 None => changed |= endpoint.health.readmit(),
             }
         }

@@ -65,6 +65,11 @@ impl Route {
         self.balancer(subset).is_usable(now)
     }
 
+    /// Whether so few of the service's endpoints are healthy that health is ignored.
+    pub(super) fn is_panicking(&self) -> bool {
+        self.all.is_panicking()
+    }
+
     fn balancer(&self, subset: Option<usize>) -> &Balancer {
         // A subset that is not there was one of another policy's: its calls are as all others.
         subset.and_then(|subset| self.subsets.get(subset)).unwrap_or(&self.all)

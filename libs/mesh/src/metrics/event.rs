@@ -23,7 +23,7 @@ pub(crate) enum Event {
     FaultDelayed,
     /// A fault was injected: the call failed without being sent.
     FaultAborted,
-    /// The call was sent though too few instances were healthy to be choosy.
+    /// An attempt was sent though too few instances were healthy to be choosy.
     Panic,
     /// The call found no instance that could take it.
     Unroutable,
@@ -97,7 +97,7 @@ impl Event {
             Self::MirrorSkipped => "Copies not sent because too many were under way",
             Self::FaultDelayed => "Calls delayed on purpose",
             Self::FaultAborted => "Calls failed on purpose",
-            Self::Panic => "Calls sent to any instance because too few were healthy",
+            Self::Panic => "Attempts sent to any instance because too few were healthy",
             Self::Unroutable => "Calls that found no instance to take them",
             Self::Denied => "Calls refused because the caller may not make them",
             Self::DeniedDryRun => "Calls that a rule which only reports would have refused",
@@ -126,6 +126,40 @@ impl Event {
     }
 }
 
+/// Something that befell one of a callee's instances, whatever call brought it about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Incident {
+    /// It was taken out of use after its failures.
+    BreakerTripped,
+    /// It was taken out of use because it fares worse than the others.
+    Ejected,
+}
+
+impl Incident {
+    /// All of them.
+    pub(super) const ALL: [Self; 2] = [Self::BreakerTripped, Self::Ejected];
+
+    /// Its place in [`ALL`](Self::ALL).
+    pub(super) fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The counter's name, without `_total`.
+    pub(super) fn metric(self) -> &'static str {
+        match self {
+            Self::BreakerTripped => "mesh_breaker_trips",
+            Self::Ejected => "mesh_ejections",
+        }
+    }
+
+    pub(super) fn help(self) -> &'static str {
+        match self {
+            Self::BreakerTripped => "Instances taken out of use after failures",
+            Self::Ejected => "Instances taken out of use because they fare worse than the others",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +169,9 @@ mod tests {
     fn every_event_has_its_place_and_its_name() {
         for (place, event) in Event::ALL.into_iter().enumerate() {
             assert_eq!(event.index(), place);
+        }
+        for (place, incident) in Incident::ALL.into_iter().enumerate() {
+            assert_eq!(incident.index(), place);
         }
         let names: BTreeSet<_> = Event::ALL.map(Event::metric).into();
         assert_eq!(names.len(), Event::ALL.len());

@@ -12,6 +12,7 @@ pub use histogram::LatencyBucket;
 pub use pair::CallStats;
 
 pub(crate) use event::Event;
+pub(crate) use event::Incident;
 pub(crate) use pair::PairMetrics;
 
 use histogram::Histogram;
@@ -39,6 +40,12 @@ struct CodeLabels {
     code: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PairLabels {
+    caller: String,
+    callee: String,
+}
+
 /// Which end of the calls counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
@@ -62,6 +69,8 @@ struct Families {
     durations: Family<MethodLabels, Histogram>,
     /// In the order of [`Event::ALL`]; those of the other direction stay empty and are not shown.
     events: [Family<MethodLabels, Counter>; Event::ALL.len()],
+    /// In the order of [`Incident::ALL`]; outbound alone.
+    incidents: [Family<PairLabels, Counter>; Incident::ALL.len()],
 }
 
 impl CallMetrics {
@@ -79,6 +88,9 @@ impl CallMetrics {
             "How long calls made took, retries included",
             durations,
         );
+        for (incident, family) in Incident::ALL.into_iter().zip(&metrics.families.incidents) {
+            registry.register(incident.metric(), incident.help(), family.clone());
+        }
         metrics
     }
 
@@ -100,6 +112,7 @@ impl CallMetrics {
             requests: Family::default(),
             durations: Family::default(),
             events: std::array::from_fn(|_| Family::default()),
+            incidents: std::array::from_fn(|_| Family::default()),
         };
         for (event, family) in Event::ALL.into_iter().zip(&families.events) {
             if event.direction() == direction {

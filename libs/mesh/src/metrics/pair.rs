@@ -3,7 +3,9 @@
 use super::CodeLabels;
 use super::Event;
 use super::Families;
+use super::Incident;
 use super::MethodLabels;
+use super::PairLabels;
 use super::histogram::Histogram;
 use super::histogram::Latency;
 use crate::methods::METHODS;
@@ -85,6 +87,12 @@ impl PairMetrics {
         let counter = &self.of(method).events[event.index()];
         let family = &self.families.events[event.index()];
         counter.get_or_init(|| family.get_or_create_owned(&self.labels(&method.name))).inc();
+    }
+
+    /// Counts something that befell one of the callee's instances. Rare, so it may take a lock.
+    pub(crate) fn befell(&self, incident: Incident) {
+        let labels = PairLabels { caller: self.caller.clone(), callee: self.callee.clone() };
+        self.families.incidents[incident.index()].get_or_create(&labels).inc();
     }
 
     /// What was counted until now, by method.

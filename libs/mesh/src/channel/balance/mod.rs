@@ -202,6 +202,11 @@ impl Balancer {
         }
     }
 
+    /// Whether so few are healthy that health is ignored.
+    pub(in crate::channel) fn is_panicking(&self) -> bool {
+        self.panic
+    }
+
     fn may_use(&self, endpoint: &Endpoint, now: Tick) -> bool {
         self.panic || endpoint.standing(now) == Standing::Healthy
     }
