@@ -71,9 +71,10 @@ mod metadata_text {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Metadata, D::Error> {
-        let metadata = match serde_json::Value::deserialize(deserializer)? {
-            serde_json::Value::String(text) => serde_json::from_str(&text),
-            other => serde_json::from_value(other),
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let metadata = match value.as_str() {
+            Some(text) => serde_json::from_str(text),
+            None => serde_json::from_value(value),
         };
         metadata.map_err(D::Error::custom)
     }
