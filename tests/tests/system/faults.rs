@@ -6,6 +6,7 @@ use crate::counted::create;
 use crate::counted::eventually;
 use crate::outage;
 use crate::propagation::a_revoked_key_stops_working_at_every_edge;
+use crate::seeing;
 use load::Comparison;
 use load::Report;
 use serde_json::json;
@@ -149,7 +150,11 @@ async fn with_kafka_away_changes_and_revocations_reach_every_edge_by_the_caches_
 #[tokio::test]
 async fn without_etcd_no_call_fails_and_processes_come_and_go() -> anyhow::Result<()> {
     // The take-over, the new process and the snapshot all happen meanwhile; a whole minute is for the long tests.
-    outage::without_etcd_no_call_fails_and_processes_come_and_go(Duration::from_secs(10)).await
+    let away = Duration::from_secs(10);
+    outage::without_etcd_no_call_fails_and_processes_come_and_go(away, async |cluster| {
+        seeing::what_is_down_is_named_with_what_to_do(cluster, &["etcd at", "links-2"]).await
+    })
+    .await
 }
 
 #[tokio::test]

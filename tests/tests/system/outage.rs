@@ -2,7 +2,6 @@
 
 use crate::cluster::Cluster;
 use crate::counted::eventually;
-use crate::seeing;
 use crate::traffic::Failure;
 use crate::traffic::Traffic;
 use crate::traffic::created_links;
@@ -13,9 +12,10 @@ use std::time::Instant;
 const FOUND_WITHIN: Duration = Duration::from_secs(20);
 
 /// etcd is away for `away`. Meanwhile an instance is killed and one comes back that nobody can find; nothing fails that was safe
-/// to repeat or never sent, and what may have had an effect says so.
+/// to repeat or never sent, and what may have had an effect says so. `meanwhile` looks on.
 pub async fn without_etcd_no_call_fails_and_processes_come_and_go(
     away: Duration,
+    meanwhile: impl AsyncFnOnce(&Cluster) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let cluster = Cluster::start().await?;
     let api = cluster.api();
@@ -28,7 +28,7 @@ pub async fn without_etcd_no_call_fails_and_processes_come_and_go(
     cluster.kill(&["links-2"]).await?;
     // Comes up from its snapshot and serves, though nobody can find it yet.
     cluster.restart(&["identity-2"]).await?;
-    seeing::what_is_down_is_named_with_what_to_do(&cluster, &["etcd at", "links-2"]).await?;
+    meanwhile(&cluster).await?;
     tokio::time::sleep(away.saturating_sub(began.elapsed())).await;
     cluster.restart(&["etcd"]).await?;
     eventually(&true, FOUND_WITHIN, || async {
