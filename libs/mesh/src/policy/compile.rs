@@ -322,4 +322,6 @@ fn index(number: u32) -> usize {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
