@@ -147,7 +147,7 @@ async fn a_join_token_is_remembered_changed_once_and_forgotten(registry: &Arc<dy
     assert!(!tokens.create("one", b"2".to_vec(), hour).await.unwrap());
     let read = tokens.get("one").await.unwrap().unwrap();
     assert_eq!((read.id.as_str(), read.value.as_slice()), ("one", &b"1"[..]));
-    assert_eq!(tokens.list().await.unwrap(), [read.clone()]);
+    assert_eq!(tokens.list().await.unwrap(), std::slice::from_ref(&read));
 
     // Of two who change what they have both read, one does.
     let changed = JoinTokenEntry { value: b"3".to_vec(), ..read };
