@@ -29,7 +29,7 @@ const CONNECTED: [usize; 2] = [200, 1_000];
 /// Instances of one gRPC service: as few as every caller calls.
 const INSTANCES: usize = 10;
 /// How often each service is called, and by how many at once, so that each instance has been called.
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 10;
 const AT_ONCE: usize = 4 * INSTANCES;
 const CALLS: usize = 2_000;
 const CHILDREN: usize = 3;
@@ -178,7 +178,7 @@ async fn call_each(meshed: &Meshed, count: usize) -> anyhow::Result<()> {
     }
     let view = meshed.mesh.view();
     let called = view.endpoints.iter().filter(|endpoint| endpoint.latency.is_some()).count();
-    anyhow::ensure!(called * 100 >= count * 95, "{called} of {count} endpoints were called");
+    anyhow::ensure!(called * 100 >= count * 90, "{called} of {count} endpoints were called");
     Ok(())
 }
 
