@@ -98,6 +98,11 @@ impl Attempt<'_> {
         let (response, mut stream) = match flight.stream().send(request, false) {
             Ok(sent) => sent,
             Err(error) => {
+                if let Some(name) = illegal_header(self.parts) {
+                    let message = format!("the header `{name}` is not allowed in a gRPC call");
+                    return Outcome::Refused(rpc::Error::malformed(message).into());
+                }
+                flight.stream().retire();
                 let status = status_of(&error, flight.endpoint(), None);
                 flight.finish(Code::Unavailable);
                 return Outcome::Unprocessed { status, unsent: Some(sending) };
@@ -149,6 +154,7 @@ impl Attempt<'_> {
             return not_grpc(flight, head.status);
         }
         if self.method.responses == Messages::Stream {
+            flight.probe_passed();
             let body = Body::new(flight, stream).silent_for(idle);
             return Outcome::Begun(http::Response::from_parts(head, body));
         }
@@ -170,6 +176,16 @@ impl Attempt<'_> {
             },
         }
     }
+}
+
+/// What HTTP/2 forbids (RFC 9113, 8.2.2): the library refuses to send it, which says nothing of the connection. Looked for only
+/// once a call could not be sent.
+fn illegal_header(parts: &Parts) -> Option<&'static str> {
+    const ILLEGAL: [&str; 5] =
+        ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+    let te = parts.headers.get(http::header::TE);
+    let illegal = ILLEGAL.into_iter().find(|name| parts.headers.contains_key(*name));
+    illegal.or_else(|| te.filter(|te| *te != "trailers").map(|_| "te"))
 }
 
 /// The request's head for one endpoint, with the time that is left.

@@ -255,7 +255,10 @@ impl Call<'_> {
                 unsent.take().into_iter().for_each(|unsent| payload.put_back(unsent));
             }
             let wait = waits.before(tried.len() + 1, again.pushback);
-            let attempts_left = tried.len() < policy.retry.attempts_max && payload.is_there();
+            // What no server looked at may go once more, whatever the policy says, as in gRPC (A6).
+            let free = again.unprocessed && tried.len() == 1;
+            let attempts_left =
+                (free || tried.len() < policy.retry.attempts_max) && payload.is_there();
             if !attempts_left || !self.has_time_for(wait) || !self.may_retry(again, &tried, budget)
             {
                 return retry::answer(outcome);

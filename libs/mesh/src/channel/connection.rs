@@ -202,18 +202,15 @@ impl State {
 }
 
 impl Stream {
-    /// Sends a request's head. An error means that nothing of it was sent.
+    /// Sends a request's head. An error means that nothing of it was sent: the connection is done for, unless the head itself is
+    /// one that HTTP/2 forbids.
     pub(super) fn send(
         &self,
         request: http::Request<()>,
         ends: bool,
     ) -> Result<(ResponseFuture, h2::SendStream<Bytes>), h2::Error> {
         // A clone has no stream pending, so it need not be asked whether it is ready.
-        let sent = self.connection.send.clone().send_request(request, ends);
-        if sent.is_err() {
-            self.connection.retire();
-        }
-        sent
+        self.connection.send.clone().send_request(request, ends)
     }
 
     pub(super) fn retire(&self) {

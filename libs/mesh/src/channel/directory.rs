@@ -20,6 +20,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// The service that issues certificates.
+const CONTROL: &str = "control";
+
 /// The policies that are obeyed.
 #[derive(Debug, Default)]
 pub(super) struct Policies {
@@ -75,7 +78,9 @@ impl Policies {
             let named = policy.subsets.iter().filter_map(|subset| subset.service.as_deref());
             named.into_iter().any(|service| service == instance.service)
         };
-        instance.service == owner || self.set.get(owner).is_some_and(is_named)
+        // Whoever serves what control does gives out identities; no policy, which lies in the registry, hands that on.
+        let may_share = owner != CONTROL;
+        instance.service == owner || (may_share && self.set.get(owner).is_some_and(is_named))
     }
 
     pub(super) fn warn_of_claims(&self, known: &Known) {

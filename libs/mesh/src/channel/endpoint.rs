@@ -337,7 +337,8 @@ impl Endpoint {
 
     /// The instance has just shown that it is there: no use in waiting longer before connecting again.
     pub(super) fn hurry(&self) {
-        self.hurry.notify_waiters();
+        // Kept for a keeper that is still trying: it would wait a minute after that attempt.
+        self.hurry.notify_one();
     }
 
     /// Waits until connecting again is worth a try before its time.

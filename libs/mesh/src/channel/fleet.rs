@@ -191,6 +191,9 @@ impl Fleet {
             let service = self.services.get_mut(name).expect("its endpoints' service is known");
             usual_latency(&service.peers, &members);
             others_failures(&members, tick);
+            // Refusals change no standing, and yet let calls spill over to the next zone.
+            changed |=
+                members.iter().any(|kept| kept.endpoint.health.last_second(tick).failures > 0);
             changed |= service.sweep(&mut members, tick);
         }
         changed

@@ -66,6 +66,13 @@ impl Flight {
         self.latency = Some(self.started.elapsed());
     }
 
+    /// The response has begun, and may go on for hours: for a probation it has gone well.
+    pub(super) fn probe_passed(&mut self) {
+        if let Some(probe) = self.stream.probe.take() {
+            probe.end(Verdict::Good, Instant::now());
+        }
+    }
+
     /// The caller waits until then from now on.
     pub(super) fn until(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;

@@ -103,7 +103,7 @@ impl Load {
     /// for longer.
     pub(super) fn punish(&self, share: f32, pushback: Option<Duration>, now: Tick) {
         let (before, until) = unpack(self.penalty.load(Ordering::Relaxed));
-        let in_force = now.until(until) > 0;
+        let in_force = (1..=PUSHBACK_MAX.as_millis()).contains(&u128::from(now.until(until)));
         let strikes = if in_force {
             self.strikes.load(Ordering::Relaxed).saturating_sub(1)
         } else {
@@ -112,8 +112,11 @@ impl Load {
         let usual = PENALTY.saturating_mul(1 << strikes.min(STRIKES_MAX)).min(PENALTY_MAX);
         let wait = usual.max(pushback.unwrap_or_default().min(PUSHBACK_MAX));
         let share = if in_force { share.max(before) } else { share };
-        let until =
-            if now.until(until) > now.until(now.after(wait)) { until } else { now.after(wait) };
+        let until = if in_force && now.until(until) > now.until(now.after(wait)) {
+            until
+        } else {
+            now.after(wait)
+        };
         self.penalty.store(pack(share, until), Ordering::Relaxed);
     }
 
@@ -153,7 +156,12 @@ impl Load {
             return 0.0;
         }
         let (share, until) = unpack(packed);
-        share * now.until(until) as f32 / 1_000.0
+        let left = now.until(until);
+        // Ticks wrap after 49 days: what lies further ahead than any penalty lies behind.
+        if u128::from(left) > PUSHBACK_MAX.as_millis() {
+            return 0.0;
+        }
+        share * left as f32 / 1_000.0
     }
 
     /// The EWMA as it was after the last response; none before the first.

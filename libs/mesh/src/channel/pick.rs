@@ -57,6 +57,10 @@ impl Choice<'_> {
     /// An endpoint over a route that was just looked up.
     pub(super) fn try_pick(&self, route: &Route, tried: &[Arc<Endpoint>], now: Instant) -> Picked {
         let subset = self.target.choose(self.policy, route, now);
+        if subset.is_none() && matches!(self.target, Target::Subset(_)) {
+            // A copy goes to its subset or nowhere, also when a new policy no longer has the subset.
+            return Picked::AllUnhealthy;
+        }
         route.pick(&Selection { subset, tried, hash: self.hash, now })
     }
 

@@ -296,12 +296,20 @@ impl Resolver {
 
     /// Asks those who went without a word whether they are still there, one question at a time each.
     fn ask_suspects(&mut self) {
+        let mut unknown = Vec::new();
         for known in self.table.suspects() {
-            let Some(endpoint) = self.fleet.get(&key_of(known)) else { continue };
+            let Some(endpoint) = self.fleet.get(&key_of(known)) else {
+                unknown.push((known.instance.instance.clone(), known.instance.address.clone()));
+                continue;
+            };
             if self.asked.insert(known.instance.instance.clone()) {
                 let identity = self.means.identity.clone();
                 self.questions.spawn(suspects::ask(Arc::clone(endpoint), identity));
             }
+        }
+        // What can't be called is not kept for ever.
+        for (instance, address) in unknown {
+            self.table.probed(&instance, &address, false);
         }
     }
 

@@ -18,7 +18,12 @@ pub(super) struct Answer {
 pub(super) async fn ask(endpoint: Arc<Endpoint>, identity: Identity) -> Answer {
     let Endpoint { instance, address, service, .. } = &*endpoint;
     let found = match endpoint.connection() {
-        Some(connection) => instance_on(&connection).await,
+        Some(connection) => instance_on(&connection).await.ok(),
+        None => None,
+    };
+    // A connection whose streams are all in use can't be asked, and says nothing of the instance.
+    let found = match found {
+        Some(found) => Ok(found),
         None => instance_at(Peer { address, service, endpoint: None }, &identity).await,
     };
     let answered = match found {

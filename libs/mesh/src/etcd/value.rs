@@ -1,6 +1,7 @@
 //! What is stored under a key: etcd's gRPC naming format, with ours in its metadata.
 
 use super::watch::Kind;
+use crate::identity::ServiceName;
 use crate::registry::Change;
 use crate::registry::Entry;
 use crate::registry::Instance;
@@ -152,6 +153,7 @@ fn parse(key: &[u8], value: &[u8]) -> anyhow::Result<Entry> {
     let value: Value = serde_json::from_slice(value)?;
     ensure!(value.op == OP_ADD, "its operation is {}, not {OP_ADD}", value.op);
     let metadata = value.metadata;
+    ServiceName::parse(&metadata.service)?;
     let instance = Instance {
         instance,
         service: metadata.service,

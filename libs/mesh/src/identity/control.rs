@@ -93,9 +93,9 @@ pub(super) async fn join(
     service: &str,
     credential: &Credential,
     root: Option<&Root>,
+    key: &NewKey,
 ) -> anyhow::Result<(Credentials, Fingerprint)> {
     let proof = proof(credential, root)?;
-    let key = NewKey::generate()?;
     let request = JoinRequest {
         service: service.to_owned(),
         certificate_request: key.request.clone(),
@@ -115,7 +115,7 @@ pub(super) async fn renew(mesh: &Mesh) -> anyhow::Result<(Credentials, Fingerpri
     let answer =
         CertificateServiceClient::new(mesh.clone()).renew_certificate(within(request)).await;
     let answer = answer.map_err(|status| refused("renewing the certificate", status))?;
-    issued(key, answer.into_inner().certificate)
+    issued(&key, answer.into_inner().certificate)
 }
 
 /// Asks what is to be trusted.
@@ -149,13 +149,13 @@ pub(super) fn is_refusal(error: &anyhow::Error) -> bool {
 }
 
 fn issued(
-    key: NewKey,
+    key: &NewKey,
     certificate: Option<IssuedCertificate>,
 ) -> anyhow::Result<(Credentials, Fingerprint)> {
     let certificate = certificate.context("the answer has no certificate")?;
     let trust = parsed(certificate.trust)?;
     let chain = certificate.chain.into_iter().map(CertificateDer::from).collect();
-    Ok((Credentials::new(key.key, chain, trust.roots)?, trust.issuing_root))
+    Ok((Credentials::new(key.key.clone_key(), chain, trust.roots)?, trust.issuing_root))
 }
 
 fn parsed(trust: Option<TrustBundle>) -> anyhow::Result<Trust> {

@@ -18,6 +18,7 @@ mod name;
 mod peer;
 pub mod pem;
 mod request;
+mod schedule;
 mod tls;
 mod trust;
 mod view;

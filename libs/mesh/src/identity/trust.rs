@@ -35,7 +35,7 @@ impl Identity {
 
     async fn outlived(&self, shown: Shown) {
         let mut changes = self.0.changed.subscribe();
-        let end = end_of(&shown.chain);
+        let end = end_of(&shown.chain, Timestamp::now());
         loop {
             let now = Timestamp::now();
             if now >= end || !self.trusts(&shown, now) {
@@ -61,11 +61,14 @@ impl Identity {
     }
 }
 
-/// A moment shortly before the first of these certificates runs out.
-fn end_of(chain: &[CertificateDer<'static>]) -> Timestamp {
+/// A moment shortly before the first of these certificates runs out, and not before `now`: near its end a certificate must not have
+/// connections opened and closed in a circle.
+fn end_of(chain: &[CertificateDer<'static>], now: Timestamp) -> Timestamp {
     let validities = chain.iter().filter_map(|der| Validity::of_certificate(der).ok());
     let first = validities.min_by_key(|validity| validity.not_after);
     let Some(Validity { not_before, not_after }) = first else { return Timestamp::MIN };
     let life = Duration::try_from(not_after.duration_since(not_before)).unwrap_or_default();
-    not_after - life.mul_f64(rand::rng().random_range(0.0..END_SHARE))
+    let from = (not_after - life.mul_f64(END_SHARE)).max(now);
+    let window = Duration::try_from(not_after.duration_since(from)).unwrap_or_default();
+    from + window.mul_f64(rand::rng().random_range(0.0..1.0))
 }

@@ -38,6 +38,8 @@ use proto::common::v1::ErrorReason;
 use rpc::Deadline;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 use tonic::Code;
@@ -65,7 +67,7 @@ impl Admission {
         let Self { shared, routes } = self;
         let metrics = shared.metrics_of(&peer.service);
         let caller_index = shared.caller_index(&peer.service);
-        Admitted { shared, routes, peer, caller_index, metrics }
+        Admitted { shared, routes, peer, caller_index, metrics, closed: Arc::default() }
     }
 }
 
@@ -77,6 +79,8 @@ pub(super) struct Admitted {
     /// Its place among the callers.
     caller_index: usize,
     metrics: Arc<PairMetrics>,
+    /// What the peer has proved is over, and it was told to leave.
+    closed: Arc<AtomicBool>,
 }
 
 impl hyper::service::Service<http::Request<Incoming>> for Admitted {
@@ -88,6 +92,11 @@ impl hyper::service::Service<http::Request<Incoming>> for Admitted {
         if instance_probe::is_asked(&request) {
             let response = instance_probe::response(&self.shared.instance);
             return Box::pin(std::future::ready(Ok(response)));
+        }
+        if self.closed.load(Ordering::Relaxed) {
+            let message = "the caller's certificate has run out: it has to connect anew";
+            let error = rpc::Error::unavailable(ErrorReason::NoEndpoint, message);
+            return Box::pin(std::future::ready(Ok(Status::from(error).into_http())));
         }
         let started = Instant::now();
         let method = METHODS.of_path(request.uri().path());
@@ -121,6 +130,15 @@ impl hyper::service::Service<http::Request<Incoming>> for Admitted {
 }
 
 impl Admitted {
+    pub(super) fn role(&self) -> Role {
+        self.peer.role
+    }
+
+    /// To be set when no more calls are to be taken.
+    pub(super) fn closed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.closed)
+    }
+
     /// How old the policy lets a connection of a caller become.
     pub(super) fn connection_age_max(&self) -> Option<Duration> {
         self.shared.rules().policy.connections.age_max

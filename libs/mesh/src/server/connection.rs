@@ -5,7 +5,9 @@ use super::admit::Admitted;
 use super::preface::Preface;
 use crate::identity::Identity;
 use crate::identity::PeerIdentity;
+use crate::identity::Role;
 use anyhow::Context as _;
+use anyhow::ensure;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
@@ -13,6 +15,7 @@ use hyper_util::rt::TokioTimer;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
@@ -25,6 +28,11 @@ use tokio_util::task::TaskTracker;
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a peer without a certificate may stay: long enough to get one.
 const ANONYMOUS_LIFE_MAX: Duration = Duration::from_secs(15);
+/// How long calls in flight may go on once what the peer has proved is over: for a service, whose calls are bounded by deadlines
+/// and whose streams may end in peace, until no new call is taken; for others, until the connection is closed.
+const SERVICE_GRACE: Duration = Duration::from_secs(30);
+const OPERATOR_GRACE: Duration = Duration::from_secs(30);
+const ANONYMOUS_GRACE: Duration = Duration::from_secs(5);
 /// How many calls a peer may have in flight on one connection.
 const STREAMS_MAX: u32 = 1_024;
 /// How many calls a peer may have taken back that were not looked at yet; with more it is taken for an attack (HTTP/2 rapid reset,
@@ -120,6 +128,7 @@ where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let too_old = outlives(admitted.connection_age_max());
+    let (role, closed) = (admitted.role(), admitted.closed());
     let connection = http2::Builder::new(Calls(life.tasks.clone()))
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
@@ -134,11 +143,25 @@ where
         .auto_date_header(false)
         .serve_connection(TokioIo::new(Preface::new(io)), admitted);
     let mut connection = pin!(connection);
-    tokio::select! {
+    let proof_is_over = tokio::select! {
         served = connection.as_mut() => return Ok(served?),
-        () = life.stop.cancelled() => connection.as_mut().graceful_shutdown(),
-        () = over => connection.as_mut().graceful_shutdown(),
-        () = too_old => connection.as_mut().graceful_shutdown(),
+        () = life.stop.cancelled() => false,
+        () = over => true,
+        () = too_old => false,
+    };
+    connection.as_mut().graceful_shutdown();
+    if proof_is_over {
+        // A peer that ignores GOAWAY would go on calling under a proof that it no longer has.
+        let grace = match role {
+            Role::Service => SERVICE_GRACE,
+            Role::Admin | Role::Viewer => OPERATOR_GRACE,
+            Role::Anonymous => ANONYMOUS_GRACE,
+        };
+        if let Ok(served) = tokio::time::timeout(grace, connection.as_mut()).await {
+            return Ok(served?);
+        }
+        ensure!(role == Role::Service, "the peer did not leave when its proof was over");
+        closed.store(true, Ordering::Relaxed);
     }
     // GOAWAY twice: with the highest id that there is, and, once the peer must have seen that, with the last that was taken. What
     // crossed the first is served; what crosses the second the peer knows to be untouched.

@@ -83,6 +83,15 @@ fn key(request: &[u8]) -> Result<CertificateRequest, Error> {
         .map_err(|error| Error::invalid("certificate_request", format!("{error:#}")))
 }
 
+/// Whatever a policy lets in: who may make identities is not for a policy to say.
+fn only<T>(request: &Request<T>, roles: &[Role]) -> Result<(), Error> {
+    let peer = caller(request)?;
+    if roles.contains(&peer.role) {
+        return Ok(());
+    }
+    Err(Error::peer_not_allowed(peer.service.as_str()))
+}
+
 fn caller<T>(request: &Request<T>) -> Result<PeerIdentity, Error> {
     let peer = request.extensions().get::<PeerIdentity>().cloned();
     peer.ok_or_else(|| Error::internal(&"the mesh says who calls"))
@@ -203,6 +212,7 @@ impl CertificateAdminService for Admin {
         &self,
         request: Request<CreateJoinTokenRequest>,
     ) -> Result<Response<CreateJoinTokenResponse>, Status> {
+        only(&request, &[Role::Admin])?;
         let CreateJoinTokenRequest { services, life, uses_max, note } = request.into_inner();
         let life = life.map(Duration::try_from).transpose();
         let life = life.map_err(|_| Error::invalid("life", "must be 1 minute to 7 days"))?;
@@ -225,8 +235,9 @@ impl CertificateAdminService for Admin {
 
     async fn list_join_tokens(
         &self,
-        _: Request<ListJoinTokensRequest>,
+        request: Request<ListJoinTokensRequest>,
     ) -> Result<Response<ListJoinTokensResponse>, Status> {
+        only(&request, &[Role::Admin, Role::Viewer])?;
         let tokens = self.tokens.list(Timestamp::now()).await?;
         let tokens = tokens.into_iter().map(|(id, record)| shown(id, record)).collect();
         Ok(Response::new(ListJoinTokensResponse { tokens }))
@@ -236,6 +247,7 @@ impl CertificateAdminService for Admin {
         &self,
         request: Request<RevokeJoinTokenRequest>,
     ) -> Result<Response<RevokeJoinTokenResponse>, Status> {
+        only(&request, &[Role::Admin])?;
         let id = request.into_inner().id;
         self.tokens.revoke(&id).await?;
         tracing::info!(id, "a join token was revoked");
@@ -246,6 +258,7 @@ impl CertificateAdminService for Admin {
         &self,
         request: Request<IssueOperatorCertificateRequest>,
     ) -> Result<Response<IssueOperatorCertificateResponse>, Status> {
+        only(&request, &[Role::Admin])?;
         let request = request.into_inner();
         let role = match request.role() {
             OperatorRole::Admin => Role::Admin,

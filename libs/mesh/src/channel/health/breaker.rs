@@ -8,6 +8,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// How long a probe may stay unanswered before another call may be one: a stream need never end.
+const PROBE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// The longest backoff is reached long before.
 const STEP_MAX: u32 = 30;
 
@@ -20,8 +22,9 @@ pub(super) enum State {
         until: Tick,
         step: u32,
     },
-    /// One call is under way to see whether it may be used again.
+    /// One call is under way to see whether it may be used again; from this tick on another one may be.
     Probing {
+        until: Tick,
         step: u32,
     },
 }
@@ -42,8 +45,11 @@ impl Breaker {
     /// Begins the probation if its time has come; only one caller is told so.
     pub(super) fn probe(&self, now: Tick) -> bool {
         let before = self.state();
-        let State::Open { until, step } = before else { return false };
-        now.until(until) == 0 && self.change(before, State::Probing { step })
+        let (State::Open { until, step } | State::Probing { until, step }) = before else {
+            return false;
+        };
+        let probing = State::Probing { until: now.after(PROBE_WAIT_MAX), step };
+        now.until(until) == 0 && self.change(before, probing)
     }
 
     /// The probe went well.
@@ -55,17 +61,18 @@ impl Breaker {
     /// The probe failed: out of use again, for `wait` of the times that this happened in a row.
     pub(super) fn fail_probe(&self, now: Tick, wait: impl FnOnce(u32) -> Duration) {
         let before = self.state();
-        if let State::Probing { step } = before {
+        if let State::Probing { step, .. } = before {
             let step = (step + 1).min(STEP_MAX);
             self.change(before, State::Open { until: now.after(wait(step)), step });
         }
     }
 
-    /// Nobody knows how the probe went: another one may follow at once.
-    pub(super) fn abandon_probe(&self, now: Tick) {
+    /// Nobody knows how the probe went: another one may follow at `until`. Not at once: of an endpoint that never answers each
+    /// caller gives up before it could tell.
+    pub(super) fn abandon_probe(&self, until: Tick) {
         let before = self.state();
-        if let State::Probing { step } = before {
-            self.change(before, State::Open { until: now, step });
+        if let State::Probing { step, .. } = before {
+            self.change(before, State::Open { until, step });
         }
     }
 
@@ -95,7 +102,7 @@ fn pack(state: State) -> u64 {
     match state {
         State::Shut => 0,
         State::Open { until, step } => (1 << 62) | (u64::from(step) << 32) | u64::from(until.0),
-        State::Probing { step } => (2 << 62) | (u64::from(step) << 32),
+        State::Probing { until, step } => (2 << 62) | (u64::from(step) << 32) | u64::from(until.0),
     }
 }
 
@@ -105,7 +112,7 @@ fn unpack(packed: u64) -> State {
     match packed >> 62 {
         0 => State::Shut,
         1 => State::Open { until: Tick(packed as u32), step },
-        _ => State::Probing { step },
+        _ => State::Probing { until: Tick(packed as u32), step },
     }
 }
 
@@ -140,5 +147,14 @@ mod tests {
         assert!(breaker.probe(Tick(3_300)));
         assert!(breaker.heal());
         assert_eq!(breaker.state(), State::Shut);
+    }
+
+    #[test]
+    fn a_probe_that_never_ends_does_not_keep_it_out_of_use_for_ever() {
+        let breaker = Breaker::default();
+        assert!(breaker.trip(Tick(0)) && breaker.probe(Tick(0)));
+        assert!(!breaker.probe(Tick(9_999)));
+        assert!(breaker.probe(Tick(10_000)));
+        assert!(!breaker.probe(Tick(10_000)), "one is under way");
     }
 }

@@ -119,7 +119,7 @@ impl Health {
     /// How the one call of a probation went.
     pub(super) fn probed(&self, verdict: Option<Verdict>, policy: &ArcSwap<Policy>, now: Tick) {
         match verdict {
-            None => self.breaker.abandon_probe(now),
+            None => self.breaker.abandon_probe(now.after(policy.load().health.backoff.0)),
             Some(Verdict::Good) => {
                 self.consecutive.store(0, Ordering::Relaxed);
                 self.window.clear();
@@ -148,9 +148,10 @@ impl Health {
     pub(super) fn standing(&self, now: Tick) -> Standing {
         let left = |until: Tick| Duration::from_millis(u64::from(now.until(until)));
         match self.breaker.state() {
-            State::Open { until, .. } => Standing::Unhealthy(left(until)),
-            // Nobody may probe it before the one that is under way has ended.
-            State::Probing { .. } => Standing::Unhealthy(Duration::from_millis(1)),
+            // Nobody may probe it before the one that is under way has ended, or has taken too long.
+            State::Open { until, .. } | State::Probing { until, .. } => {
+                Standing::Unhealthy(left(until))
+            }
             State::Shut if self.ejected.load(Ordering::Relaxed) => {
                 Standing::Ejected(left(Tick(self.ejected_until.load(Ordering::Relaxed))))
             }
@@ -178,6 +179,10 @@ impl Health {
     /// Its calls in the whole seconds after `harvested` that have passed; `harvested` is then the last of them.
     pub(super) fn harvest(&self, harvested: &mut u32, now: Tick) -> Counts {
         let Some(last) = now.second().checked_sub(1) else { return Counts::default() };
+        if last + 1 < *harvested {
+            // The ticks have begun anew, after 49 days.
+            *harvested = 0;
+        }
         let first = last.saturating_sub(window::HARVEST_SECONDS_MAX - 1).max(*harvested + 1);
         *harvested = last.max(*harvested);
         if first > last { Counts::default() } else { self.window.between(first, last) }

@@ -49,7 +49,7 @@ impl LocalAuthority {
     /// # Errors
     /// If the folder can't be read or written, or others than the key's owner and group may read it.
     pub fn open_or_create(folder: &Path) -> anyhow::Result<Self> {
-        if !folder.join(AUTHORITY_FILE).exists() {
+        if !folder.join(AUTHORITY_FILE).try_exists()? {
             files::create(folder, Timestamp::now()).with_context(|| {
                 format!("creating the certificate authority in {}", folder.display())
             })?;

@@ -71,9 +71,17 @@ enum OperatorKind {
     Admin,
 }
 
+/// What control keeps to as well.
+const LIFE_MIN: Duration = Duration::from_mins(1);
+const LIFE_MAX: Duration = Duration::from_hours(7 * 24);
+
 /// Issues and writes.
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { out, role, life, output, place } = arguments;
+    anyhow::ensure!(
+        (LIFE_MIN..=LIFE_MAX).contains(&life),
+        "--life: must be 1m to 7d; a certificate can't be taken back"
+    );
     let issued = match place.vouching()? {
         Vouching::Authority(folder) => {
             let role = match role {
