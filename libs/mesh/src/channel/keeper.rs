@@ -130,7 +130,9 @@ impl Keeper {
     async fn open(&mut self) -> bool {
         let Means { identity, waiting, opening } = self.means.clone();
         let permit = opening.acquire().await.expect("nobody closes the semaphore");
-        let opened = Connection::open(self.endpoint.peer(), &identity, &waiting).await;
+        // Apart from the keeper's own state, which would hold the room for a handshake as long as the endpoint lives.
+        let attempt = Box::pin(Connection::open(self.endpoint.peer(), &identity, &waiting));
+        let opened = attempt.await;
         drop(permit);
         match opened {
             Ok((connection, driver)) => {

@@ -182,7 +182,7 @@ async fn call_each(meshed: &Meshed, count: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As the mesh opens them, and nothing beside.
+/// As the mesh opens them, with as many calls on each, and nothing beside.
 async fn connections(
     address: &str,
     count: usize,
@@ -196,11 +196,18 @@ async fn connections(
             .handshake::<_, Bytes>(tcp)
             .await?;
         let mut send = send.ready().await?;
-        let request = http::Request::post(format!("http://{address}/bench.Service/Call"));
-        let (response, _) = send.send_request(request.body(())?, true)?;
-        tokio::select! {
-            ended = &mut connection => ended?,
-            response = response => drop(response?),
+        for _ in 0..ROUNDS {
+            let mut responses = Vec::new();
+            for _ in 0..AT_ONCE / INSTANCES {
+                let request = http::Request::post(format!("http://{address}/bench.Service/Call"));
+                let (response, mut body) = send.send_request(request.body(())?, false)?;
+                body.send_data(Bytes::from_static(&[0; 5]), true)?;
+                responses.push(response);
+            }
+            tokio::select! {
+                ended = &mut connection => ended?,
+                responses = futures_util::future::try_join_all(responses) => drop(responses?),
+            }
         }
         senders.push(send);
         drivers.spawn(async move { connection.await.unwrap_or_default() });
