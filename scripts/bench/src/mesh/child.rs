@@ -45,9 +45,9 @@ impl Role {
         Ok(format!("--child={}", serde_json::to_string(self)?))
     }
 
-    /// Whether it is to run on one thread.
+    /// Whether it is to run on one thread: what is counted is then the same from run to run.
     pub(crate) fn is_single_threaded(&self) -> bool {
-        matches!(self, Self::Instructions(_))
+        matches!(self, Self::Instructions(_) | Self::Memory(_))
     }
 
     /// Plays it to its end.

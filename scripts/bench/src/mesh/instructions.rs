@@ -9,12 +9,11 @@ use super::client;
 use super::client::Client;
 use super::client::Meshed;
 use super::client::payload;
+use super::valgrind;
 use crate::report::Figure;
-use anyhow::Context as _;
 use serde::Deserialize;
 use serde::Serialize;
 use std::path::PathBuf;
-use tokio::process::Command;
 use tokio::task::JoinSet;
 
 /// How many calls in the shorter run and in the longer.
@@ -62,7 +61,8 @@ async fn picks(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     for endpoints in ENDPOINTS {
         let setup = |picks| Role::Instructions(Setup::Picks { endpoints, picks });
         let [fewer, more] = PICKS;
-        let counted = count(&setup(more)).await? - count(&setup(fewer)).await?;
+        let counted = valgrind::instructions(&setup(more)).await?
+            - valgrind::instructions(&setup(fewer)).await?;
         counts.push((endpoints, counted / f64::from(more - fewer)));
     }
     bench.progress("instructions: picks");
@@ -89,7 +89,8 @@ async fn calls(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
             };
             let role = |calls| Role::Instructions(Setup::Calls(setup(calls)));
             let [fewer, more] = CALLS;
-            let counted = count(&role(more)).await? - count(&role(fewer)).await?;
+            let counted = valgrind::instructions(&role(more)).await?
+                - valgrind::instructions(&role(fewer)).await?;
             anyhow::Ok(counted / f64::from(more - fewer))
         };
         let pair = (of(Caller::Mesh).await?, of(Caller::Channel).await?);
@@ -103,23 +104,6 @@ async fn calls(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         bench.progress(&format!("instructions: {name}"));
     }
     Ok(figures)
-}
-
-/// How many instructions a child takes from start to end, the kernel's not among them.
-async fn count(role: &Role) -> anyhow::Result<f64> {
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(std::env::current_exe()?)
-        .arg(role.argument()?)
-        .kill_on_drop(true)
-        .output()
-        .await
-        .context("there is no valgrind; install it with `scripts/setup.sh bench`")?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "{role:?} failed: {text}");
-    let (_, after) = text.split_once("Collected :").context("callgrind says what it collected")?;
-    let number = after.split_whitespace().next().context("callgrind says how much")?;
-    Ok(number.parse()?)
 }
 
 /// In the child.

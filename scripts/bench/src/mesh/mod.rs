@@ -18,6 +18,7 @@ mod latency;
 mod memory;
 mod sidecar;
 mod tail;
+mod valgrind;
 
 use crate::report::Figure;
 use callee::Callee;
