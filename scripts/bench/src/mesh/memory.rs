@@ -15,6 +15,7 @@ use crate::report::Figure;
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
+use mesh::registry::Lease;
 use proto::links::v1::ResolveRequest;
 use proto::links::v1::ResolveResponse;
 use serde::Deserialize;
@@ -53,6 +54,8 @@ pub(crate) struct Setup {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Held {
+    /// A registry in memory, which in production is elsewhere.
+    Registry,
     /// Endpoints that are registered and never called.
     Idle,
     /// Endpoints that were called and have a connection.
@@ -76,7 +79,8 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
             async |count| valgrind::heap_bytes(&role(held, count, instances, &to.bare[0])).await;
         anyhow::Ok((bytes(more).await? - bytes(fewer).await?) / (more - fewer) as f64 / 1024.0)
     };
-    let unused = each(Held::Idle, IDLE, INSTANCES).await?;
+    let registered = each(Held::Registry, IDLE, INSTANCES).await?;
+    let unused = each(Held::Idle, IDLE, INSTANCES).await? - registered;
     // One instance for each gRPC service, so that each is called; what the services take is in both.
     let used = each(Held::Connected, CONNECTED, 1).await? - each(Held::Idle, CONNECTED, 1).await?;
     let bare = each(Held::Connections, CONNECTED, 1).await?;
@@ -110,6 +114,11 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
 pub(super) async fn play(setup: Setup) -> anyhow::Result<()> {
     let Setup { authority, address, held, count, instances } = setup;
     match held {
+        Held::Registry => {
+            let registry = mesh::registry::open("memory:")?;
+            let leases = register(&*registry, &address, count, instances);
+            said(&(registry, leases)).await
+        }
         Held::Idle => {
             let meshed = idle(&address, count, instances).await?;
             said(&meshed).await
@@ -152,13 +161,24 @@ fn grpc_service(number: usize, instances: usize) -> String {
     format!("bench.Service{}", number / instances)
 }
 
+fn register(
+    registry: &dyn mesh::Registry,
+    address: &str,
+    count: usize,
+    instances: usize,
+) -> Vec<Box<dyn Lease>> {
+    let register = |number: usize| {
+        registry.register(mesh::Registration {
+            grpc_services: vec![grpc_service(number, instances)],
+            ..client::registration(&format!("links-{number}"), address)
+        })
+    };
+    (0..count).map(register).collect()
+}
+
 async fn idle(address: &str, count: usize, instances: usize) -> anyhow::Result<Meshed> {
     let mut meshed = Meshed::to(client::nobody()?, &[])?;
-    let register = |number: usize| mesh::Registration {
-        grpc_services: vec![grpc_service(number, instances)],
-        ..client::registration(&format!("links-{number}"), address)
-    };
-    meshed.leases = (0..count).map(|number| meshed.registry.register(register(number))).collect();
+    meshed.leases = register(&*meshed.registry, address, count, instances);
     let start = Instant::now();
     while meshed.mesh.view().endpoints.len() < count {
         anyhow::ensure!(start.elapsed() < READY_WAIT_MAX, "the mesh does not know its endpoints");
