@@ -10,6 +10,7 @@ mod described;
 mod descriptors;
 mod etcd;
 mod file;
+mod http2;
 pub mod identity;
 mod inherited;
 mod instance_probe;
@@ -18,6 +19,7 @@ mod metrics;
 pub mod policy;
 pub mod registry;
 pub mod server;
+mod within;
 
 pub use channel::Body;
 pub use channel::EndpointState;

@@ -13,6 +13,7 @@ use crate::methods::Messages;
 use crate::methods::Method;
 use crate::methods::Safety;
 use crate::policy::RoutePolicy;
+use crate::within::within;
 use h2::Reason;
 use h2::client::ResponseFuture;
 use http::HeaderMap;
@@ -23,6 +24,7 @@ use http::uri::Scheme;
 use proto::common::v1::ErrorReason;
 use rpc::Deadline;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::time::Duration;
 use std::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -69,29 +71,27 @@ pub(super) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Sends a request on the stream that was reserved on an endpoint.
-    pub(super) async fn send(&self, place: Place, sending: Sending) -> Outcome {
-        let now = Instant::now();
+    /// Sends a request at `now` on the stream that was reserved on an endpoint.
+    pub(super) async fn send(&self, place: Place, sending: Sending, now: Instant) -> Outcome {
         let (endpoint, stream) = place;
         let deadline = self.deadline.map(|deadline| deadline.0);
         let Some(try_timeout) = self.policy.retry.per_try_timeout else {
-            return self.exchange(Flight::begin(endpoint, stream, now, deadline), sending).await;
+            let flight = Flight::begin(endpoint, stream, now, deadline);
+            return pin!(self.exchange(flight, sending, now)).await;
         };
         let end = deadline.map_or(now + try_timeout, |deadline| deadline.min(now + try_timeout));
         let flight = Flight::begin(endpoint, stream, now, Some(end));
         // What times out is dropped, which resets its stream and has it count as slow.
-        tokio::time::timeout_at(end.into(), self.exchange(flight, sending)).await.unwrap_or_else(
-            |_| {
-                let mut error = rpc::Error::deadline_exceeded();
-                error.message =
-                    format!("no answer within {try_timeout:?}, the time for one attempt");
-                Outcome::TimedOut(error.into())
-            },
-        )
+        let exchange = Box::pin(within(Deadline(end), self.exchange(flight, sending, now)));
+        exchange.await.unwrap_or_else(|| {
+            let mut error = rpc::Error::deadline_exceeded();
+            error.message = format!("no answer within {try_timeout:?}, the time for one attempt");
+            Outcome::TimedOut(error.into())
+        })
     }
 
-    async fn exchange(&self, mut flight: Flight, sending: Sending) -> Outcome {
-        let request = match head(flight.endpoint(), self.parts, self.deadline) {
+    async fn exchange(&self, mut flight: Flight, sending: Sending, now: Instant) -> Outcome {
+        let request = match head(flight.endpoint(), self.parts, self.deadline, now) {
             Ok(request) => request,
             Err(status) => return Outcome::Refused(status),
         };
@@ -125,9 +125,10 @@ impl Attempt<'_> {
                 flight.pump = Some(AbortOnDropHandle::new(task));
             }
         }
-        let Some(idle) = idle else { return self.answer(flight, response, None).await };
+        let Some(idle) = idle else { return pin!(self.answer(flight, response, None)).await };
+        let answered = Box::pin(self.answer(flight, response, Some(idle.clone())));
         tokio::select! {
-            outcome = self.answer(flight, response, Some(idle.clone())) => outcome,
+            outcome = answered => outcome,
             () = idle.clone().passed() => Outcome::TimedOut(Idle::status(idle.timeout())),
         }
     }
@@ -193,6 +194,7 @@ fn head(
     endpoint: &Endpoint,
     parts: &Parts,
     deadline: Option<Deadline>,
+    now: Instant,
 ) -> Result<http::Request<()>, Status> {
     let mut uri = http::uri::Parts::default();
     uri.scheme = Some(Scheme::HTTPS);
@@ -205,7 +207,7 @@ fn head(
     *request.version_mut() = http::Version::HTTP_2;
     *request.headers_mut() = parts.headers.clone();
     if let Some(deadline) = deadline {
-        let left = deadline.header(Instant::now());
+        let left = deadline.header(now);
         let left = left.try_into().expect("digits and a letter are a header's value");
         request.headers_mut().insert(TIMEOUT, left);
     }

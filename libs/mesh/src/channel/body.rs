@@ -8,6 +8,7 @@ use super::flight::Flight;
 use super::flight::code_of;
 use super::idle::Idle;
 use super::record::Record;
+use crate::http2;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use h2::RecvStream;
@@ -105,13 +106,14 @@ impl Body {
 
     /// Lets go of the endpoint and says how the call ended.
     fn end(&mut self, code: Code) {
+        let now = Instant::now();
         if let Source::Stream(stream) = &mut self.source {
-            stream.0.finish(code);
+            stream.0.finish_at(code, now);
         }
         self.source = Source::Empty;
         self.owner = None;
         if let Some(record) = self.record.take() {
-            record.finish(code);
+            record.finish_at(code, now);
         }
     }
 
@@ -152,7 +154,7 @@ impl http_body::Body for Body {
                 body.end(code_of(&trailers).unwrap_or(Code::Unknown));
                 return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
             }
-            Source::Stream(stream) => poll_stream(&mut stream.1, context),
+            Source::Stream(stream) => http2::poll_frame(&mut stream.1, context),
         };
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -193,23 +195,5 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         if self.is_end_stream() { SizeHint::with_exact(0) } else { SizeHint::default() }
-    }
-}
-
-fn poll_stream(
-    stream: &mut RecvStream,
-    context: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-    match stream.poll_data(context) {
-        Poll::Ready(Some(Ok(data))) => {
-            // An error means that the stream is closed, which the next poll says.
-            stream.flow_control().release_capacity(data.len()).ok();
-            Poll::Ready(Some(Ok(Frame::data(data))))
-        }
-        Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
-        Poll::Ready(None) => stream
-            .poll_trailers(context)
-            .map(|trailers| trailers.transpose().map(|trailers| trailers.map(Frame::trailers))),
-        Poll::Pending => Poll::Pending,
     }
 }

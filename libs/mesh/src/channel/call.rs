@@ -36,11 +36,13 @@ use crate::methods::grpc_service;
 use crate::metrics::Event;
 use crate::policy::Criticality;
 use crate::policy::RoutePolicy;
+use crate::within::within;
 use http::HeaderMap;
 use http::HeaderName;
 use http::request::Parts;
 use proto::common::v1::ErrorReason;
 use rpc::Deadline;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -64,7 +66,8 @@ pub(super) async fn call(shared: &Arc<Shared>, request: http::Request<Body>) -> 
     let record = Record { metrics: Arc::clone(&shared.unrouted), method, started, finished: false };
     let mut call = Call { shared, method, record, deadline: None };
 
-    let answer = call.route(parts, body).await;
+    // Pinned where it is: an awaited call is first moved, and each of these is as large as all that it awaits.
+    let answer = pin!(call.route(parts, body)).await;
 
     // Observe. A response that has begun is observed when its body ends.
     let Call { record, deadline, .. } = call;
@@ -120,9 +123,8 @@ impl Call<'_> {
 
         policy.counts.call();
         self.deadline = self.until(stated, policy);
-        let answer =
-            self.within_deadline(Terms { service, route: &route, policy, parts: &parts }, body);
-        let answer = answer.await;
+        let terms = Terms { service, route: &route, policy, parts: &parts };
+        let answer = pin!(self.within_deadline(terms, body)).await;
         if code(&answer).is_some_and(|code| Verdict::of(code) == Verdict::Failed) {
             policy.counts.failure();
         }
@@ -131,13 +133,14 @@ impl Call<'_> {
 
     /// Deadline: one for all attempts; each sends what is left of it.
     async fn within_deadline(&mut self, terms: Terms<'_>, body: Body) -> Answer {
-        let Some(deadline) = self.deadline else { return self.fault(terms, body).await };
+        let Some(deadline) = self.deadline else {
+            return Box::pin(self.fault(terms, body)).await;
+        };
         if deadline.0 <= self.record.started {
             return Err(rpc::Error::deadline_exceeded().into());
         }
-        tokio::time::timeout_at(deadline.0.into(), self.fault(terms, body))
-            .await
-            .unwrap_or_else(|_| Err(rpc::Error::deadline_exceeded().into()))
+        let answer = pin!(within(deadline, self.fault(terms, body))).await;
+        answer.unwrap_or_else(|| Err(rpc::Error::deadline_exceeded().into()))
     }
 
     /// No instance of the service was ever heard of, so neither was its policy.
@@ -179,7 +182,7 @@ impl Call<'_> {
             Messages::Stream => Payload::stream(body),
         };
         self.mirror(terms, &payload);
-        self.retry(terms, payload).await
+        pin!(self.retry(terms, payload)).await
     }
 
     /// Mirror: a copy that nobody waits for.
@@ -207,14 +210,16 @@ impl Call<'_> {
 
         let mut tried = Vec::new();
         let mut waits = Waits::new(&policy.retry);
-        let now = Instant::now();
+        let mut now = Instant::now();
         budget.deposit(now);
         // Subset, locality, pick and breaker: an endpoint that fails or is not connected is not picked. Connection: a stream of it is
         // reserved.
         let mut place: Place = match choice.try_pick(route, &tried, now) {
             Picked::Endpoint(endpoint, stream) => (endpoint, stream),
             Picked::Full | Picked::Unready | Picked::AllUnhealthy => {
-                Box::pin(self.await_place(&choice, &tried)).await?
+                let place = Box::pin(self.await_place(&choice, &tried)).await?;
+                now = Instant::now();
+                place
             }
         };
         loop {
@@ -245,7 +250,7 @@ impl Call<'_> {
                 (None, _) | (_, None) => {
                     tried.push(Arc::clone(&place.0));
                     let sending = payload.take().expect("what was sent once is not sent again");
-                    attempt.send(place, sending).await
+                    pin!(attempt.send(place, sending, now)).await
                 }
             };
             let Some(again) = retry::again(&outcome, self.method, &policy.retry) else {
@@ -275,6 +280,7 @@ impl Call<'_> {
                 }
             };
             self.record.count(Event::Retry);
+            now = Instant::now();
         }
     }
 

@@ -7,6 +7,8 @@
 use super::endpoint::Endpoint;
 use super::flight::Probe;
 use super::waiting::Waiting;
+use crate::http2::PING_EVERY;
+use crate::http2::keep_alive;
 use crate::identity::Identity;
 use crate::identity::PeerIdentity;
 use crate::identity::ServiceName;
@@ -40,9 +42,6 @@ use tokio_rustls::TlsConnector;
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How long the peer may take to prove who it is and to answer a first ping.
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(3);
-/// How often a connection is probed, and how long the answer may take.
-const PING_EVERY: Duration = Duration::from_secs(10);
-const PING_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How often the time between pings doubles at most for a peer that says that it has too many: up to 42 min. gRPC servers that are
 /// none of ours may allow one in five minutes (A8).
 const CALM_MAX: u32 = 8;
@@ -330,15 +329,4 @@ async fn retire_after(outlived: impl Future<Output = ()>, state: &State) {
     outlived.await;
     state.retire();
     std::future::pending::<()>().await;
-}
-
-/// Returns when the peer has stopped to answer.
-async fn keep_alive(pings: &mut h2::PingPong, ping_every: Duration) {
-    loop {
-        tokio::time::sleep(ping_every).await;
-        let pong = tokio::time::timeout(PING_WAIT_MAX, pings.ping(Ping::opaque())).await;
-        if !matches!(pong, Ok(Ok(_))) {
-            return;
-        }
-    }
 }

@@ -94,7 +94,7 @@ impl Hedging<'_> {
     /// One attempt; and whether it is a hedge.
     async fn one(&self, place: Place, bytes: &Bytes, watch: Option<Watch<'_>>) -> (Outcome, bool) {
         let is_hedge = watch.is_none();
-        let outcome = self.attempt.send(place, Sending::Whole(bytes.clone())).await;
+        let outcome = self.attempt.send(place, Sending::Whole(bytes.clone()), Instant::now()).await;
         if let (Some(watch), false) = (watch, matches!(outcome, Outcome::Begun(_))) {
             watch.forget();
         }

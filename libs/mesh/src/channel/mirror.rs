@@ -150,13 +150,14 @@ impl Copy {
             policy: &self.policy,
             deadline: Some(Deadline(Instant::now() + COPY_TIME_MAX)),
         };
-        let response = match attempt.send(place, Sending::Whole(self.bytes.clone())).await {
-            Outcome::Begun(response) | Outcome::Failed { response, .. } => response,
-            Outcome::Unprocessed { status, .. }
-            | Outcome::Lost(status)
-            | Outcome::TimedOut(status)
-            | Outcome::Refused(status) => return Err(status),
-        };
+        let response =
+            match attempt.send(place, Sending::Whole(self.bytes.clone()), Instant::now()).await {
+                Outcome::Begun(response) | Outcome::Failed { response, .. } => response,
+                Outcome::Unprocessed { status, .. }
+                | Outcome::Lost(status)
+                | Outcome::TimedOut(status)
+                | Outcome::Refused(status) => return Err(status),
+            };
         let mut body = response.into_body();
         while let Some(frame) = body.frame().await {
             frame?;

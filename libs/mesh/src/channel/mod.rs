@@ -68,6 +68,7 @@ use resolver::PublishedInstance;
 use resolver::Resolver;
 use shared::Shared;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
@@ -334,7 +335,7 @@ impl tower::Service<http::Request<tonic::body::Body>> for Mesh {
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
         let (shared, owner) = (Arc::clone(&self.shared), Arc::clone(&self.owner));
         Box::pin(async move {
-            let response = call::call(&shared, request).await?;
+            let response = pin!(call::call(&shared, request)).await?;
             // Connections live as long as someone reads from them, even if the last clone of the mesh was the client's.
             Ok(response.map(|body| body.owned_by(owner)))
         })

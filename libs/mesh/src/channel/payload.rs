@@ -2,6 +2,7 @@
 //! can't once something of it was read.
 
 use super::idle::Idle;
+use crate::http2::send;
 use bytes::Bytes;
 use bytes::BytesMut;
 use h2::Reason;
@@ -21,8 +22,6 @@ pub(super) const REPLAY_BYTES_MAX: usize = 4 << 20;
 const REPLAY_BYTES_TOTAL_MAX: usize = 64 << 20;
 /// What a call may keep without being counted: no more than the rest of a call's state.
 const REPLAY_BYTES_UNCOUNTED: usize = 4 << 10;
-/// How much of a stream is handed to the HTTP/2 library at a time.
-const CHUNK_BYTES_MAX: usize = 64 << 10;
 
 /// How much is kept for all calls.
 #[derive(Debug, Default)]
@@ -188,25 +187,6 @@ pub(super) async fn pump(
             return None;
         }
     }
-}
-
-/// The stream is closed.
-struct Closed;
-
-async fn send(
-    stream: &mut SendStream<Bytes>,
-    mut data: Bytes,
-    touch: impl Fn(),
-) -> Result<(), Closed> {
-    while !data.is_empty() {
-        stream.reserve_capacity(data.len().min(CHUNK_BYTES_MAX));
-        let capacity = poll_fn(|context| stream.poll_capacity(context)).await;
-        let Some(Ok(capacity)) = capacity else { return Err(Closed) };
-        let piece = data.split_to(capacity.min(data.len()));
-        stream.send_data(piece, false).map_err(|_| Closed)?;
-        touch();
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -21,20 +21,24 @@ impl Record {
         self.metrics.count(self.method, event);
     }
 
-    pub(super) fn finish(mut self, code: Code) {
-        self.observe(code);
+    pub(super) fn finish(self, code: Code) {
+        self.finish_at(code, Instant::now());
     }
 
-    fn observe(&mut self, code: Code) {
+    pub(super) fn finish_at(mut self, code: Code, now: Instant) {
+        self.observe(code, now);
+    }
+
+    fn observe(&mut self, code: Code, now: Instant) {
         self.finished = true;
-        self.metrics.observe(self.method, code, self.started.elapsed());
+        self.metrics.observe(self.method, code, now.saturating_duration_since(self.started));
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.finished {
-            self.observe(Code::Cancelled);
+            self.observe(Code::Cancelled, Instant::now());
         }
     }
 }

@@ -11,10 +11,12 @@ use super::authorize;
 use super::authorize::Asked;
 use super::body::ServerBody;
 use super::body::code_of;
+use super::head_start::HeadStart;
 use super::principal;
 use super::rate_limits;
 use super::rate_limits::Counted;
 use super::record::Record;
+use super::request_body::RequestBody;
 use super::rules::Rules;
 use super::tap::Arrival;
 use super::tap::TappedBody;
@@ -23,20 +25,20 @@ use crate::identity::PeerIdentity;
 use crate::identity::Role;
 use crate::inherited::Inherited;
 use crate::instance_probe;
-use crate::methods::METHODS;
 use crate::methods::Messages;
 use crate::methods::Method;
 use crate::methods::grpc_service;
 use crate::metrics::Event;
 use crate::metrics::PairMetrics;
 use crate::policy::Criticality;
-use futures_util::future::BoxFuture;
+use crate::within::within;
+use futures_util::future::Either;
 use http::HeaderMap;
 use http::HeaderName;
-use hyper::body::Incoming;
 use proto::common::v1::ErrorReason;
 use rpc::Deadline;
-use std::convert::Infallible;
+use std::future::Future;
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -83,23 +85,22 @@ pub(super) struct Admitted {
     closed: Arc<AtomicBool>,
 }
 
-impl hyper::service::Service<http::Request<Incoming>> for Admitted {
-    type Response = http::Response<ServerBody>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
-
-    fn call(&self, request: http::Request<Incoming>) -> Self::Future {
+impl Admitted {
+    /// Makes a call, up to the beginning of its response.
+    pub(super) fn call(
+        &self,
+        method: &'static Method,
+        request: http::Request<RequestBody>,
+    ) -> impl Future<Output = http::Response<ServerBody>> + Send + 'static {
         if instance_probe::is_asked(&request) {
-            let response = instance_probe::response(&self.shared.instance);
-            return Box::pin(std::future::ready(Ok(response)));
+            return Either::Left(ready(instance_probe::response(&self.shared.instance)));
         }
         if self.closed.load(Ordering::Relaxed) {
             let message = "the caller's certificate has run out: it has to connect anew";
             let error = rpc::Error::unavailable(ErrorReason::NoEndpoint, message);
-            return Box::pin(std::future::ready(Ok(Status::from(error).into_http())));
+            return Either::Left(ready(Status::from(error).into_http()));
         }
         let started = Instant::now();
-        let method = METHODS.of_path(request.uri().path());
         let mut record = Record {
             shared: Arc::clone(&self.shared),
             metrics: Arc::clone(&self.metrics),
@@ -117,19 +118,22 @@ impl hyper::service::Service<http::Request<Incoming>> for Admitted {
             now: started,
         });
         match self.admit(request, &mut record) {
-            Err(error) => Box::pin(std::future::ready(Ok(refusal(error, record)))),
+            Err(error) => Either::Left(ready(refusal(error, record))),
             Ok((request, inherited)) => {
                 let request = match record.tap.clone() {
                     None => request.map(Body::new),
                     Some(call) => request.map(|body| Body::new(TappedBody { body, call })),
                 };
-                Box::pin(handle(self.routes.clone(), request, inherited, record))
+                Either::Right(handle(self.routes.clone(), request, inherited, record))
             }
         }
     }
-}
 
-impl Admitted {
+    /// Whether a call is to be begun where it comes in.
+    pub(super) fn head_start(&self, method: &Method) -> Option<HeadStart<'_>> {
+        self.shared.head_starts.of(method)
+    }
+
     pub(super) fn role(&self) -> Role {
         self.peer.role
     }
@@ -146,9 +150,9 @@ impl Admitted {
 
     fn admit(
         &self,
-        mut request: http::Request<Incoming>,
+        mut request: http::Request<RequestBody>,
         record: &mut Record,
-    ) -> Result<(http::Request<Incoming>, Inherited), rpc::Error> {
+    ) -> Result<(http::Request<RequestBody>, Inherited), rpc::Error> {
         let (method, now) = (record.method, record.started);
         let since = now.saturating_duration_since(self.shared.started);
         let path = request.uri().path();
@@ -295,17 +299,17 @@ async fn handle(
     request: http::Request<Body>,
     inherited: Inherited,
     mut record: Record,
-) -> Result<http::Response<ServerBody>, Infallible> {
+) -> http::Response<ServerBody> {
     let deadline = inherited.deadline;
     let handling = inherited.scope(routes.call(request));
     let handled = match deadline {
-        None => Ok(handling.await),
-        Some(deadline) => tokio::time::timeout_at(deadline.0.into(), handling).await,
+        None => Some(handling.await),
+        Some(deadline) => within(deadline, handling).await,
     };
-    let Ok(Ok(response)) = handled else {
+    let Some(Ok(response)) = handled else {
         let status = Status::from(rpc::Error::deadline_exceeded());
         record.refused(&status);
-        return Ok(status.into_http());
+        return status.into_http();
     };
     let (head, body) = response.into_parts();
     let body = match record.method.responses {
@@ -317,5 +321,5 @@ async fn handle(
         Messages::Stream => inherited.scope_body(body),
     };
     let body = ServerBody::new(body, &head.headers, deadline, record);
-    Ok(http::Response::from_parts(head, body))
+    http::Response::from_parts(head, body)
 }

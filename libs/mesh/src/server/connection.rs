@@ -2,21 +2,32 @@
 
 use super::admit::Admission;
 use super::admit::Admitted;
+use super::exchange;
 use super::preface::Preface;
+use super::request_body::RequestBody;
+use crate::http2;
+use crate::http2::PING_EVERY;
 use crate::identity::Identity;
 use crate::identity::PeerIdentity;
 use crate::identity::Role;
+use crate::methods::METHODS;
 use anyhow::Context as _;
 use anyhow::ensure;
-use hyper::rt::Executor;
-use hyper::server::conn::http2;
-use hyper_util::rt::TokioIo;
-use hyper_util::rt::TokioTimer;
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
 use std::future::Future;
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
 use std::time::Duration;
+use std::time::Instant;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
@@ -52,9 +63,8 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 /// How much of a response may wait for a slow reader.
 const SEND_BUFFER_BYTES_MAX: usize = 1 << 20;
-/// How often a silent peer is probed, and how long the answer may take.
-const PING_EVERY: Duration = Duration::from_secs(10);
-const PING_WAIT_MAX: Duration = Duration::from_secs(3);
+/// How many calls are looked at together.
+const BATCH_MAX: usize = 64;
 
 /// What a connection lives by.
 pub(super) struct Life {
@@ -129,27 +139,36 @@ where
 {
     let too_old = outlives(admitted.connection_age_max());
     let (role, closed) = (admitted.role(), admitted.closed());
-    let connection = http2::Builder::new(Calls(life.tasks.clone()))
-        .timer(TokioTimer::new())
+    let mut connection = h2::server::Builder::new()
         .max_concurrent_streams(STREAMS_MAX)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .max_local_error_reset_streams(ERROR_RESETS_MAX)
+        .max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
         .max_header_list_size(HEADER_BYTES_MAX)
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_WAIT_MAX)
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(Preface::new(io)), admitted);
-    let mut connection = pin!(connection);
+        .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
+        .handshake::<_, Bytes>(Preface::new(io))
+        .await?;
+    let mut pings = connection.ping_pong().expect("nobody took it before");
+    let mut silence = pin!(http2::keep_alive(&mut pings, PING_EVERY));
+    let mut calls = Calls { connection, admitted, tasks: life.tasks.clone(), batch: Vec::new() };
     let proof_is_over = tokio::select! {
-        served = connection.as_mut() => return Ok(served?),
+        served = poll_fn(|context| calls.poll(context)) => return served,
+        () = &mut silence => anyhow::bail!("the peer is silent"),
         () = life.stop.cancelled() => false,
         () = over => true,
         () = too_old => false,
     };
-    connection.as_mut().graceful_shutdown();
+    // GOAWAY twice: with the highest id that there is, and, once the peer must have seen that, with the last that was taken. What
+    // crossed the first is served; what crosses the second the peer knows to be untouched.
+    calls.connection.graceful_shutdown();
+    let rest = async {
+        tokio::select! {
+            served = poll_fn(|context| calls.poll(context)) => served,
+            () = silence => anyhow::bail!("the peer is silent"),
+        }
+    };
+    let mut rest = pin!(rest);
     if proof_is_over {
         // A peer that ignores GOAWAY would go on calling under a proof that it no longer has.
         let grace = match role {
@@ -157,15 +176,13 @@ where
             Role::Admin | Role::Viewer => OPERATOR_GRACE,
             Role::Anonymous => ANONYMOUS_GRACE,
         };
-        if let Ok(served) = tokio::time::timeout(grace, connection.as_mut()).await {
-            return Ok(served?);
+        if let Ok(served) = tokio::time::timeout(grace, rest.as_mut()).await {
+            return served;
         }
         ensure!(role == Role::Service, "the peer did not leave when its proof was over");
         closed.store(true, Ordering::Relaxed);
     }
-    // GOAWAY twice: with the highest id that there is, and, once the peer must have seen that, with the last that was taken. What
-    // crossed the first is served; what crosses the second the peer knows to be untouched.
-    Ok(connection.await?)
+    rest.await
 }
 
 /// Waits until a connection is older than one of its callers would keep it.
@@ -176,15 +193,65 @@ async fn outlives(age_of_callers: Option<Duration>) {
     }
 }
 
-/// Runs the calls of a connection where the server waits for them.
-#[derive(Clone)]
-struct Calls(TaskTracker);
+/// A connection and the calls on it.
+struct Calls<T> {
+    connection: h2::server::Connection<Preface<T>, Bytes>,
+    admitted: Admitted,
+    /// Where calls run that are not done at once.
+    tasks: TaskTracker,
+    /// Those that came in together, for as long as they are looked at; kept for its room.
+    batch: Vec<(http::Request<RecvStream>, SendResponse<Bytes>)>,
+}
 
-impl<F> Executor<F> for Calls
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, call: F) {
-        self.0.spawn(call);
+impl<T: AsyncRead + AsyncWrite + Unpin> Calls<T> {
+    /// Serves until the peer leaves.
+    ///
+    /// All that came in by now is begun here, so that what is done at once is answered with one write, and costs neither a task
+    /// nor another thread's time. The rest goes on in tasks of its own.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<anyhow::Result<()>> {
+        loop {
+            let accepted = self.connection.poll_accept(context);
+            match accepted {
+                Poll::Ready(Some(Ok(accepted))) if self.batch.len() < BATCH_MAX => {
+                    self.batch.push(accepted);
+                    continue;
+                }
+                Poll::Ready(Some(Ok(accepted))) => self.batch.push(accepted),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error.into())),
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Pending if self.batch.is_empty() => return Poll::Pending,
+                Poll::Pending => {}
+            }
+            for (request, respond) in self.batch.drain(..) {
+                begin(&self.admitted, &self.tasks, request, respond);
+            }
+        }
     }
+}
+
+/// Begins a call, which goes on in a task unless it ends at once.
+fn begin(
+    admitted: &Admitted,
+    tasks: &TaskTracker,
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let method = METHODS.of_path(request.uri().path());
+    let head_start = admitted.head_start(method);
+    let handling = admitted.call(method, request.map(RequestBody));
+    let mut call = Box::pin(exchange::answer(handling, respond));
+    if let Some(head_start) = head_start {
+        let begun = Instant::now();
+        // Whom a first look wakes does not matter: the task looks again.
+        let mut context = Context::from_waker(Waker::noop());
+        let looked = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut context)));
+        head_start.took(begun.elapsed());
+        match looked {
+            Ok(Poll::Ready(())) => return,
+            Ok(Poll::Pending) => {}
+            // As in a task of its own, it takes nothing with it but its stream. The hook has told of it.
+            Err(_) => return,
+        }
+    }
+    tasks.spawn(call);
 }

@@ -7,14 +7,17 @@ mod body;
 mod concurrency;
 mod concurrency_metrics;
 mod connection;
+mod exchange;
 mod gcra;
 mod gradient;
+mod head_start;
 #[cfg(test)]
 mod overload;
 mod preface;
 mod principal;
 mod rate_limits;
 mod record;
+mod request_body;
 mod rules;
 pub mod tap;
 
@@ -32,6 +35,7 @@ use admit::Admission;
 use arc_swap::ArcSwap;
 use authorize::Reports;
 use concurrency::Limiter;
+use head_start::HeadStarts;
 use http::HeaderValue;
 use prometheus_client::registry::Registry as MetricsRegistry;
 use rules::Rules;
@@ -89,6 +93,7 @@ struct Shared {
     /// What was made of it.
     rules: ArcSwap<Rules>,
     limiter: Limiter,
+    head_starts: HeadStarts,
     reports: Reports,
     /// Callers by their place among those that have rate limits of their own.
     callers: Mutex<BTreeMap<ServiceName, usize>>,
@@ -153,6 +158,7 @@ impl Server {
             rules: ArcSwap::from_pointee(Rules::of(&policy, None)),
             policy,
             limiter,
+            head_starts: HeadStarts::new(),
             reports: Reports::new(metrics),
             callers: Mutex::default(),
             taps: Taps::new(&instance),

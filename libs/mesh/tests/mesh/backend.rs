@@ -32,6 +32,7 @@ use rpc::Deadline;
 use rpc::Principal;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -62,6 +63,9 @@ pub(crate) enum Behaviour {
     /// UNAVAILABLE, and this as `grpc-retry-pushback-ms`.
     PushBack(&'static str),
     Hang,
+    Panic,
+    /// Keeps its thread busy, for a millisecond at least, until it is told that that is enough.
+    Compute,
     /// Ask the next service, in this task or in one of its own, and answer what it answers.
     CallOn,
     CallOnFromATask,
@@ -85,6 +89,8 @@ pub(crate) struct Fake {
     next: Arc<Mutex<Option<Mesh>>>,
     /// Held by each handler until it ends or is dropped.
     under_way: Arc<()>,
+    /// What is computed is done.
+    computed: Arc<AtomicBool>,
 }
 
 impl Fake {
@@ -110,6 +116,8 @@ impl Fake {
                 return Err(status);
             }
             Behaviour::Hang => std::future::pending().await,
+            Behaviour::Panic => panic!("as the test says"),
+            Behaviour::Compute => self.compute(),
             Behaviour::CallOn => drop(self.call_on().await?),
             Behaviour::CallOnFromATask => {
                 let this = self.clone();
@@ -117,6 +125,14 @@ impl Fake {
             }
         }
         Ok(Link { display_name: self.instance.clone(), ..Link::default() })
+    }
+
+    fn compute(&self) {
+        let begun = Instant::now();
+        let enough = || self.computed.load(Ordering::SeqCst);
+        while begun.elapsed() < Duration::from_millis(1) || !enough() {
+            std::hint::spin_loop();
+        }
     }
 
     async fn call_on(&self) -> Result<Response<GetLinkResponse>, Status> {
@@ -275,6 +291,7 @@ impl Backend {
             calls: Arc::default(),
             next: Arc::default(),
             under_way: Arc::default(),
+            computed: Arc::default(),
         };
         let access =
             Access::new().allow(LINKS, &["edge", "operator", "analytics"]).allow(CHAT, &["edge"]);
@@ -299,6 +316,11 @@ impl Backend {
 
     pub(crate) fn behave(&self, behaviour: Behaviour) {
         *self.fake.behaviour.lock().unwrap() = behaviour;
+    }
+
+    /// Whether what it computes is done.
+    pub(crate) fn let_compute(&self, done: bool) {
+        self.fake.computed.store(done, Ordering::SeqCst);
     }
 
     /// Whom to ask when it is told to.

@@ -33,6 +33,7 @@ mod deadlines;
 mod drain;
 mod etcd_access;
 mod etcd_faults;
+mod exchanges;
 mod far;
 mod faults;
 mod following;

@@ -2,11 +2,11 @@
 
 use super::call::TappedCall;
 use super::event::Direction;
+use crate::server::request_body::RequestBody;
 use bytes::Bytes;
 use http_body::Body;
 use http_body::Frame;
 use http_body::SizeHint;
-use hyper::body::Incoming;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -14,18 +14,18 @@ use std::task::Poll;
 use std::task::ready;
 
 pub(in crate::server) struct TappedBody {
-    pub(in crate::server) body: Incoming,
+    pub(in crate::server) body: RequestBody,
     pub(in crate::server) call: Arc<TappedCall>,
 }
 
 impl Body for TappedBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = h2::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
