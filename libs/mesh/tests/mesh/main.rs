@@ -6,13 +6,13 @@
 //!
 //! | | Fault | Tests | Fails |
 //! |---|---|---|---|
-//! | 1 | compaction, a watch closed or silent, ghosts | `quorum_faults` (list and watch, cut off, silent watch), `etcd_faults` | who does not list again |
-//! | 2 | etcd killed, leader lost, away, a client cut off | `quorum_faults`, `etcd_faults`, `system/outage` (a minute: `long`) | `naive` with an instance killed; who gives the watch up |
-//! | 3 | all leases run out at once | `quorum_faults::when_all_leases_run_out_at_once_…`, `etcd_faults::with_etcd_frozen_…` | `naive` |
-//! | 4 | the keepalive stream dies, the process lives; thousands of leases | `quorum_faults::a_lease_whose_stream_died_…`, `leases` | who does not notice silence |
-//! | 5 | a token runs out under a watch | `etcd_access` | who does not connect anew |
+//! | 1 | compaction, a watch closed or silent, ghosts | `quorum_faults` (list and watch, cut off, silent watch), `etcd_faults` | who gives a watch up once it broke, as etcd's Go resolver does |
+//! | 2 | etcd killed, leader lost, away, a client cut off | `quorum_faults`, `etcd_faults`, `system/outage` (a minute: `long`) | the same; `naive` with an instance killed |
+//! | 3 | all leases run out at once | `quorum_faults::when_all_leases_run_out_at_once_…`, `etcd_faults::with_etcd_frozen_…` | `naive`; who takes a lost lease for an instance lost, or does not register again |
+//! | 4 | the keepalive stream dies, the process lives; thousands of leases | `quorum_faults::a_lease_whose_stream_died_…`, `leases` | who gives a lease up once its stream broke |
+//! | 5 | a token runs out under a watch | `etcd_access` | who gives a watch up once it broke |
 //! | 6 | an address is another's | `access::a_server_that_is_another_service_…`, `drain::another_instance_at_a_suspects_…` | `naive` |
-//! | 7 | nobody there, then somebody, then nobody | `quorum_faults::nobody_there_…`, `calls::without_an_instance_…` | who takes an empty list for none |
+//! | 7 | nobody there, then somebody, then nobody | `quorum_faults::nobody_there_…`, `calls::without_an_instance_…` | who does not pass an empty list on |
 //! | 8 | all unhealthy | `all_unhealthy`; `channel/balance/tests.rs` | who has breakers and no panic |
 //! | 9 | one fails fast, is slow, bursty, or never answers | `calls::an_endpoint_that_…`, `network::an_instance_that_…`, `connections::an_instance_that_breaks_off_…`, `channel/balance/tests.rs` | `naive`; who forgets with each connection |
 //! | 10 | warm-up; a rolling restart | `warm_up`; `drain`, `system/rolling` | `naive` |
