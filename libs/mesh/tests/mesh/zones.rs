@@ -118,9 +118,11 @@ async fn a_zone_that_is_lost_takes_no_call_with_it_and_returns_without_a_swing()
     // It flaps: each time it has to begin from nothing.
     for _ in 0..2 {
         zones.own.come_up();
-        let before = zones.own.calls();
+        let (returned, before) = (Instant::now(), zones.own.calls());
         eventually("a call to it", || async { zones.own.calls() > before }).await;
-        assert!(zones.share().await < 0.1 + CHANCE, "it is not trusted at once");
+        let share = zones.share().await;
+        let earned = returned.elapsed().div_duration_f64(RETURN_WAIT);
+        assert!(share < earned + CHANCE, "{share} of the calls after {:?}", returned.elapsed());
         zones.own.go_down();
         eventually("that it is down", || async { zones.share().await <= 0.0 }).await;
     }
