@@ -4,7 +4,6 @@
 //! call it, it is these few words and nothing runs for it.
 
 use super::EndpointState;
-use super::clock::Clock;
 use super::clock::Tick;
 use super::connection::Connection;
 use super::connection::Peer;
@@ -12,12 +11,11 @@ use super::connection::Stream;
 use super::health::Health;
 use super::health::Standing;
 use super::health::Verdict;
-use super::load::LATENCY_DEFAULT;
 use super::load::Load;
+use super::peers::Peers;
 use crate::identity::ServiceName;
 use crate::metrics::Incident;
 use crate::metrics::PairMetrics;
-use crate::policy::Policy;
 use crate::registry::Instance;
 use crate::registry::WEIGHT_DEFAULT;
 use arc_swap::ArcSwap;
@@ -29,10 +27,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::Notify;
-use tokio::sync::mpsc;
-
-/// Of how many endpoints the resolver may not have heard yet that they are wanted; those above ask again with the next call.
-const DEMANDS_MAX: usize = 1_024;
 
 /// Service, instance and address: another process has another key.
 pub(super) type EndpointKey = (String, String, String);
@@ -66,23 +60,6 @@ pub(super) struct Endpoint {
     hurry: Notify,
 }
 
-/// The endpoints of one service have this in common.
-#[derive(Debug)]
-pub(super) struct Peers {
-    pub(super) policy: ArcSwap<Policy>,
-    /// What a response takes here of late, an `f32`'s bits of seconds.
-    latency: AtomicU32,
-    pub(super) bell: Arc<Bell>,
-}
-
-/// By which endpoints tell the resolver that something about them changed.
-#[derive(Debug)]
-pub(super) struct Bell {
-    pub(super) clock: Clock,
-    changed: Notify,
-    demands: mpsc::Sender<Arc<Endpoint>>,
-}
-
 /// Whether a call can be sent.
 #[derive(Debug)]
 pub(super) enum Reserved {
@@ -91,46 +68,6 @@ pub(super) enum Reserved {
     Unconnected,
     /// All streams are in use.
     Full,
-}
-
-impl Bell {
-    /// The bell, and where endpoints come out that are wanted for the first time.
-    pub(super) fn new(now: Instant) -> (Self, mpsc::Receiver<Arc<Endpoint>>) {
-        let (demands, wanted) = mpsc::channel(DEMANDS_MAX);
-        (Self { clock: Clock::new(now), changed: Notify::new(), demands }, wanted)
-    }
-
-    /// Some endpoint is usable that was not, or the other way round.
-    pub(super) fn ring(&self) {
-        self.changed.notify_one();
-    }
-
-    /// Waits until something changed since this was last awaited.
-    pub(super) async fn rung(&self) {
-        self.changed.notified().await;
-    }
-}
-
-impl Peers {
-    pub(super) fn new(policy: Arc<Policy>, bell: Arc<Bell>) -> Self {
-        let latency = AtomicU32::new(LATENCY_DEFAULT.as_secs_f32().to_bits());
-        Self { policy: ArcSwap::new(policy), latency, bell }
-    }
-
-    /// Takes over a policy.
-    pub(super) fn obey(&self, policy: &Arc<Policy>) {
-        if !Arc::ptr_eq(&self.policy.load(), policy) {
-            self.policy.store(Arc::clone(policy));
-        }
-    }
-
-    pub(super) fn set_latency(&self, latency: Duration) {
-        self.latency.store(latency.as_secs_f32().to_bits(), Ordering::Relaxed);
-    }
-
-    fn latency(&self) -> Duration {
-        Duration::from_secs_f32(f32::from_bits(self.latency.load(Ordering::Relaxed)))
-    }
 }
 
 impl Endpoint {
@@ -313,7 +250,7 @@ impl Endpoint {
     pub(super) fn want(self: &Arc<Self>) {
         if self.wanted.swap(true, Ordering::Relaxed) {
             self.wake.notify_one();
-        } else if self.peers.bell.demands.try_send(Arc::clone(self)).is_err() {
+        } else if !self.peers.bell.demand(self) {
             self.wanted.store(false, Ordering::Relaxed);
         }
     }
@@ -374,10 +311,11 @@ impl Endpoint {
     /// Adds a connection.
     pub(super) fn connected(&self, connection: Arc<Connection>, now: Instant) {
         let mut connections = Vec::clone(&self.connections.load_full());
-        if connections.is_empty() {
+        let tick = self.tick(now);
+        if connections.is_empty() && !self.health.fails_always(tick) {
             // It may be another process than before; what is known of that one would mislead.
-            self.load.reset(self.peers.latency(), self.tick(now));
-            self.health.reset(self.tick(now));
+            self.load.reset(self.peers.latency(), tick);
+            self.health.reset(tick);
         }
         connections.push(connection);
         self.connections.store(Arc::new(connections));

@@ -2,14 +2,14 @@
 //! each other. The resolver owns it; calls see the endpoints alone.
 
 use super::clock::Tick;
-use super::endpoint::Bell;
 use super::endpoint::Endpoint;
 use super::endpoint::EndpointKey;
-use super::endpoint::Peers;
 use super::health::Counts;
 use super::health::outliers;
 use super::keeper;
 use super::keeper::Means;
+use super::peers::Bell;
+use super::peers::Peers;
 use super::table::Known;
 use super::warm_up;
 use super::warm_up::Age;

@@ -24,6 +24,7 @@ mod latencies;
 mod load;
 mod mirror;
 mod payload;
+mod peers;
 mod pick;
 mod reach;
 mod record;

@@ -44,6 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +53,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// How often routes are made anew while endpoints change by time alone, and at most while they change otherwise.
 const SETTLE_EVERY: Duration = Duration::from_millis(100);
 const SETTLE_EVERY_MIN: Duration = Duration::from_millis(5);
+/// How many suspects are asked at a time: all of a large registry may be suspect at once.
+const QUESTIONS_MAX: usize = 256;
 
 /// What the mesh knows, for people.
 #[derive(Debug, Default)]
@@ -96,6 +99,8 @@ pub(super) struct Resolver {
     settled: bool,
     questions: JoinSet<Answer>,
     asked: BTreeSet<String>,
+    /// Whose turn it was last.
+    asked_last: String,
     unwritten: bool,
 }
 
@@ -127,6 +132,7 @@ impl Resolver {
             settled: true,
             questions: JoinSet::new(),
             asked: BTreeSet::new(),
+            asked_last: String::new(),
             unwritten: false,
         }
     }
@@ -294,10 +300,15 @@ impl Resolver {
         }));
     }
 
-    /// Asks those who went without a word whether they are still there, one question at a time each.
+    /// Asks those who went without a word whether they are still there, one question at a time each, in turn if they are many.
     fn ask_suspects(&mut self) {
         let mut unknown = Vec::new();
-        for known in self.table.suspects() {
+        let last = self.asked_last.clone();
+        for known in self.table.suspects_after(&last) {
+            if self.asked.len() >= QUESTIONS_MAX {
+                break;
+            }
+            self.asked_last.clone_from(&known.instance.instance);
             let Some(endpoint) = self.fleet.get(&key_of(known)) else {
                 unknown.push((known.instance.instance.clone(), known.instance.address.clone()));
                 continue;
@@ -313,15 +324,23 @@ impl Resolver {
         }
     }
 
-    fn hear(&mut self, answer: Result<Answer, tokio::task::JoinError>) {
-        let Ok(answer) = answer else {
-            // It panicked, which must not keep the others from being asked.
-            self.asked.clear();
-            return;
-        };
-        self.asked.remove(&answer.instance);
-        self.table.probed(&answer.instance, &answer.address, answer.answered);
-        if !answer.answered {
+    /// Takes an answer over, and those that are there already: routes are made anew once for all of them.
+    fn hear(&mut self, answer: Result<Answer, JoinError>) {
+        let mut changed = false;
+        let mut next = Some(answer);
+        while let Some(answer) = next {
+            match answer {
+                Ok(answer) => {
+                    self.asked.remove(&answer.instance);
+                    changed |=
+                        self.table.probed(&answer.instance, &answer.address, answer.answered);
+                }
+                // It panicked, which must not keep the others from being asked.
+                Err(_) => self.asked.clear(),
+            }
+            next = self.questions.try_join_next();
+        }
+        if changed {
             self.publish();
         }
     }

@@ -9,6 +9,7 @@ use crate::registry::Instance;
 use crate::registry::Update;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// How often in a row a suspect may leave a probe unanswered before it is taken for gone.
@@ -146,26 +147,30 @@ impl Table {
         }
     }
 
-    /// The instances to ask whether they are still there.
-    pub(super) fn suspects(&self) -> impl Iterator<Item = &Arc<Known>> {
-        self.instances.values().filter(|known| known.is_suspect())
+    /// The instances to ask whether they are still there: each once, beginning after this one.
+    pub(super) fn suspects_after(&self, last: &str) -> impl Iterator<Item = &Arc<Known>> {
+        let after = self.instances.range::<str, _>((Bound::Excluded(last), Bound::Unbounded));
+        let before = self.instances.range::<str, _>((Bound::Unbounded, Bound::Included(last)));
+        after.chain(before).map(|(_, known)| known).filter(|known| known.is_suspect())
     }
 
-    /// Takes the answer of a suspect, asked at `address`: whether the same instance answered.
-    pub(super) fn probed(&mut self, instance: &str, address: &str, answered: bool) {
-        let Some(known) = self.instances.get_mut(instance) else { return };
+    /// Takes the answer of a suspect, asked at `address`: whether the same instance answered. Returns whether that changed
+    /// who is there.
+    pub(super) fn probed(&mut self, instance: &str, address: &str, answered: bool) -> bool {
+        let Some(known) = self.instances.get_mut(instance) else { return false };
         let known = Arc::make_mut(known);
         if known.instance.address != address {
-            return;
+            return false;
         }
         known.probes_missed = if answered { 0 } else { known.probes_missed + 1 };
-        if known.probes_missed < PROBES_MISSED_MAX {
-            return;
+        if known.probes_missed < PROBES_MISSED_MAX || !known.is_suspect() {
+            return false;
         }
         known.grpc_services.retain(|_, presence| *presence == Presence::Registered);
         if known.grpc_services.is_empty() {
             self.instances.remove(instance);
         }
+        true
     }
 }
 
@@ -201,7 +206,7 @@ mod tests {
     }
 
     fn suspects(table: &Table) -> Vec<&str> {
-        table.suspects().map(|known| known.instance.instance.as_str()).collect()
+        table.suspects_after("").map(|known| known.instance.instance.as_str()).collect()
     }
 
     #[test]
@@ -217,12 +222,28 @@ mod tests {
         let mut table = Table::default();
         table.apply(changed(vec![Change::Put(entry("a", 1, false)), deleted("a")]));
         assert_eq!(suspects(&table), ["a"]);
-        table.probed("a", "127.0.0.1:1", false);
-        table.probed("a", "127.0.0.1:1", true);
-        table.probed("a", "127.0.0.1:1", false);
+        for answered in [false, true, false] {
+            assert!(!table.probed("a", "127.0.0.1:1", answered), "nobody came or left");
+        }
         assert_eq!(suspects(&table), ["a"]);
-        table.probed("a", "127.0.0.1:1", false);
+        assert!(table.probed("a", "127.0.0.1:1", false));
         assert!(table.instances.is_empty());
+    }
+
+    #[test]
+    fn suspects_are_asked_in_turn() {
+        let mut table =
+            Table::of_snapshot(["a", "b", "c", "d"].map(|name| entry(name, 1, false)).to_vec());
+        table.apply(changed(["a", "b", "d"].map(deleted).to_vec()));
+        for (last, expected) in [
+            ("", ["a", "b", "d"]),
+            ("a", ["b", "d", "a"]),
+            ("c", ["d", "a", "b"]),
+            ("x", ["a", "b", "d"]),
+        ] {
+            let turn = table.suspects_after(last).map(|known| known.instance.instance.as_str());
+            assert_eq!(turn.collect::<Vec<_>>(), expected, "after {last}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::backend::Backend;
 use crate::backend::Behaviour;
 use crate::backend::LINKS;
+use crate::naive::Naive;
 use crate::world::PATIENCE;
 use crate::world::World;
 use crate::world::reason;
@@ -66,6 +67,17 @@ async fn a_server_that_is_another_service_is_not_called() {
     let error = call(world.mesh("edge"), plain()).await.unwrap_err();
     assert_eq!((error.code(), reason(&error).as_str()), (Code::Unavailable, "NO_ENDPOINT"));
     assert_eq!(other.calls(), 0);
+}
+
+/// What is held against the test above: without identities the call goes to whoever has the address now.
+#[tokio::test]
+async fn a_server_that_is_another_service_is_called_by_who_does_not_ask_who_it_is() {
+    let world = World::new();
+    let other = Backend::plaintext("analytics-1").await;
+    let _lease = world.registry.register(registration("links-1", &other.address, &[LINKS]));
+    let mut client = LinksServiceClient::new(Naive::plaintext(&world));
+    client.get_link(plain()).await.unwrap();
+    assert_eq!(other.calls(), 1);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use crate::backend::Behaviour;
 use crate::backend::LINKS;
 use crate::backend::spawn;
 use crate::chat::chat;
+use crate::naive::Caller;
 use crate::world::World;
 use crate::world::eventually;
 use crate::world::reason;
@@ -278,29 +279,37 @@ async fn without_an_instance_a_call_says_so() {
     assert_eq!((error.code(), reason(&error).as_str()), (Code::Unavailable, "NO_ENDPOINT"));
 }
 
-#[tokio::test]
-async fn an_endpoint_that_fails_fast_is_avoided() {
+/// How many of 500 calls go to the one of three that fails them.
+pub(crate) async fn calls_to_one_that_fails<C: Caller>(caller: impl FnOnce(&World) -> C) -> usize {
     let world = World::new();
     let good = [
         Backend::start(&world, "links-1", Behaviour::Answer).await,
         Backend::start(&world, "links-2", Behaviour::Answer).await,
     ];
     let bad = Backend::start(&world, "links-3", Behaviour::Fail(Code::Internal)).await;
-    let mut client = LinksServiceClient::new(world.mesh("edge"));
+    let mut client = LinksServiceClient::new(caller(&world));
     for _ in 0..500 {
         client.create_link(CreateLinkRequest::default()).await.ok();
     }
     assert_eq!(good[0].calls() + good[1].calls() + bad.calls(), 500);
-    assert!(bad.calls() < 25, "{} of 500 calls went to the one that fails", bad.calls());
+    bad.calls()
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_slow_gets_less() {
+async fn an_endpoint_that_fails_fast_is_avoided() {
+    let calls = calls_to_one_that_fails(|world| world.mesh("edge")).await;
+    assert!(calls < 25, "{calls} of 500 calls went to the one that fails");
+}
+
+/// How many of 400 calls, eight at a time, go to an instance that is fast, and to one that is slow.
+pub(crate) async fn calls_to_one_that_is_slow<C: Caller>(
+    caller: impl FnOnce(&World) -> C,
+) -> (usize, usize) {
     let world = World::new();
     let fast = Backend::start(&world, "links-1", Behaviour::Answer).await;
     let slow =
         Backend::start(&world, "links-2", Behaviour::AnswerAfter(Duration::from_millis(200))).await;
-    let client = LinksServiceClient::new(world.mesh("edge"));
+    let client = LinksServiceClient::new(caller(&world));
     let callers = (0..8).map(|_| {
         let mut client = client.clone();
         async move {
@@ -310,5 +319,11 @@ async fn an_endpoint_that_is_slow_gets_less() {
         }
     });
     join_all(callers).await;
-    assert!(slow.calls() * 4 < fast.calls(), "{} against {}", slow.calls(), fast.calls());
+    (fast.calls(), slow.calls())
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_slow_gets_less() {
+    let (fast, slow) = calls_to_one_that_is_slow(|world| world.mesh("edge")).await;
+    assert!(slow * 4 < fast, "{slow} against {fast}");
 }

@@ -55,6 +55,28 @@ async fn a_deadline_goes_down_a_chain_of_services_and_only_shrinks() {
     assert!(left[2] > Duration::from_secs(1), "{left:?}");
 }
 
+/// Clocks differ: what travels is how long is left (gRPC over HTTP/2, "Timeout"), and never a time of day.
+#[tokio::test]
+async fn what_is_left_of_a_deadline_travels_so_no_clock_has_to_agree_with_another() {
+    let chain = Chain::start(Behaviour::Answer).await;
+    chain.call(within(Duration::from_secs(5))).await.unwrap();
+    for hop in &chain.hops {
+        let metadata = hop.seen().metadata;
+        let timeout = metadata.get("grpc-timeout").unwrap().to_str().unwrap();
+        let now = Instant::now();
+        let left = rpc::Deadline::parse(timeout, now).unwrap().left(now);
+        assert!(left <= Duration::from_secs(5) && left > Duration::from_secs(1), "{timeout}");
+        // Nor anything else by which a clock would be read.
+        let mut names: Vec<_> = metadata.keys().map(|key| format!("{key:?}")).collect();
+        names.retain(|name| {
+            !["grpc-timeout", "te", "content-type", "user-agent", "traceparent", "tracestate"]
+                .iter()
+                .any(|known| name.contains(known))
+        });
+        assert!(names.is_empty(), "does it tell the time? {names:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_chain_whose_end_hangs_ends_at_the_first_callers_deadline() {
     let chain = Chain::start(Behaviour::Hang).await;

@@ -3,9 +3,9 @@
 use crate::backend::Backend;
 use crate::backend::Behaviour;
 use crate::backend::spawn;
+use crate::naive::Caller;
 use crate::world::World;
 use crate::world::eventually;
-use mesh::Mesh;
 use proto::links::v1::CreateLinkRequest;
 use proto::links::v1::GetLinkRequest;
 use proto::links::v1::links_service_client::LinksServiceClient;
@@ -33,11 +33,11 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn start(mesh: &Mesh, method: Method) -> Self {
+    pub(crate) fn start(caller: &impl Caller, method: Method) -> Self {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let mut callers = JoinSet::new();
         for _ in 0..8 {
-            let mut client = LinksServiceClient::new(mesh.clone());
+            let mut client = LinksServiceClient::new(caller.clone());
             let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
             callers.spawn(async move {
                 let mut failed = Vec::new();
@@ -104,22 +104,29 @@ async fn a_goaway_without_a_word_to_the_registry_fails_no_call() {
     assert!(failures.is_empty(), "{failures:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_instance_fails_no_call_that_may_be_repeated() {
+/// What fails of the calls to two instances of which one is killed, and known to be there for a while after that.
+pub(crate) async fn kill<C: Caller>(caller: impl FnOnce(&World) -> C) -> Vec<tonic::Status> {
     let world = World::new();
     let _stays = Backend::start(&world, "links-1", Behaviour::Answer).await;
     let mut killed = Backend::start(&world, "links-2", Behaviour::Answer).await;
     let lease = killed.lease.take();
-    let mesh = world.mesh("edge");
-    let load = Load::start(&mesh, Method::Get);
-    load.for_calls(200).await;
+    let load = Load::start(&caller(&world), Method::Get);
+    eventually("calls to both", || async { killed.calls() > 100 }).await;
     killed.kill().await;
     load.for_calls(200).await;
-    // Its lease runs out: it does not answer, so it is not kept.
     drop(lease);
-    eventually("its end", || async { mesh.view().endpoints.len() == 1 }).await;
-    let failures = load.failures().await;
+    load.for_calls(200).await;
+    load.failures().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_instance_fails_no_call_that_may_be_repeated() {
+    let mut mesh = None;
+    let failures = kill(|world| mesh.insert(world.mesh("edge")).clone()).await;
     assert!(failures.is_empty(), "{failures:?}");
+    // Its lease ran out: it does not answer, so it is not kept.
+    let mesh = mesh.expect("it called");
+    eventually("its end", || async { mesh.view().endpoints.len() == 1 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use crate::backend::Behaviour;
 use crate::drain::Load;
 use crate::drain::Method;
 use crate::far::Far;
+use crate::naive::Caller;
 use crate::world::World;
 use crate::world::eventually;
 use crate::world::reason;
@@ -20,6 +21,8 @@ use tonic::Code;
 use tonic::Request;
 use tonic::Status;
 
+/// How many call at a time.
+pub(crate) const CALLERS: usize = 8;
 const SILENT: Faults = Faults { flow: Flow::None, ..Faults::NONE };
 
 async fn three(world: &World) -> [Far; 3] {
@@ -75,13 +78,12 @@ async fn an_instance_that_accepts_and_never_answers_is_sent_nothing() {
     assert!(failures.is_empty(), "{failures:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_instance_that_is_swallowed_takes_few_calls_with_it() {
+/// How many calls are made to three instances of which one is swallowed, and what fails.
+pub(crate) async fn swallow<C: Caller>(caller: impl FnOnce(&World) -> C) -> (usize, Vec<Status>) {
     const DEADLINE: Duration = Duration::from_secs(1);
-    const CALLERS: usize = 8;
     let world = World::new();
     let far = three(&world).await;
-    let client = LinksServiceClient::new(world.mesh("edge"));
+    let client = LinksServiceClient::new(caller(&world));
     let call = || {
         let mut client = client.clone();
         let mut request = Request::new(GetLinkRequest::default());
@@ -104,27 +106,38 @@ async fn an_instance_that_is_swallowed_takes_few_calls_with_it() {
     let done = futures_util::future::join_all(callers).await;
     let calls: usize = done.iter().map(|(calls, _)| calls).sum();
     let failed: Vec<_> = done.into_iter().flat_map(|(_, failed)| failed).collect();
+    (calls, failed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_is_swallowed_takes_few_calls_with_it() {
+    let (calls, failed) = swallow(|world| world.mesh("edge")).await;
     // One for each caller before it is known, and a probe now and then.
     assert!(failed.len() <= 2 * CALLERS, "{} of {calls} failed: {failed:?}", failed.len());
     assert!(failed.iter().all(|status| status.code() == Code::DeadlineExceeded), "{failed:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn connections_that_break_fail_nothing_that_may_be_repeated_and_say_so_of_the_rest() {
+/// What fails of reads and writes to three instances whose connections break again and again.
+pub(crate) async fn breaks<C: Caller>(
+    caller: impl FnOnce(&World) -> C,
+) -> (Vec<Status>, Vec<Status>) {
     let world = World::new();
     let far = three(&world).await;
-    let mesh = world.mesh("edge");
-    let reads = Load::start(&mesh, Method::Get);
-    let writes = Load::start(&mesh, Method::Create);
+    let caller = caller(&world);
+    let reads = Load::start(&caller, Method::Get);
+    let writes = Load::start(&caller, Method::Create);
     for round in 0..15 {
         reads.for_calls(50).await;
         far[round % 3].network.reset();
     }
-    let failures = reads.failures().await;
-    assert!(failures.is_empty(), "{failures:?}");
-    for status in writes.failures().await {
-        assert_unknown(&status);
-    }
+    (reads.failures().await, writes.failures().await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_break_fail_nothing_that_may_be_repeated_and_say_so_of_the_rest() {
+    let (reads, writes) = breaks(|world| world.mesh("edge")).await;
+    assert!(reads.is_empty(), "{reads:?}");
+    writes.iter().for_each(assert_unknown);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use crate::backend::LINKS;
 use crate::drain::Load;
 use crate::drain::Method;
 use crate::following::Following;
+use crate::naive::Naive;
 use crate::servers::Quorum;
 use crate::servers::compact;
 use crate::servers::etcdctl;
@@ -149,6 +150,8 @@ async fn when_all_leases_run_out_at_once_nobody_is_lost_and_owners_come_back() {
     let mesh = world.mesh("edge");
     eventually("all", || async { mesh.view().endpoints.len() == BACKENDS }).await;
     let load = Load::start(&mesh, Method::Create);
+    let naive = LinksServiceClient::new(Naive::start(world));
+    naive.clone().get_link(GetLinkRequest::default()).await.unwrap();
     network.set(SILENT);
     eventually("that all are suspect", || async {
         let view = mesh.view();
@@ -156,6 +159,8 @@ async fn when_all_leases_run_out_at_once_nobody_is_lost_and_owners_come_back() {
         view.endpoints.iter().all(|endpoint| endpoint.suspect)
     })
     .await;
+    // Who believes the registry has nobody left to call.
+    naive.clone().get_link(GetLinkRequest::default()).await.unwrap_err();
     let before: Vec<usize> = backends.iter().map(Backend::calls).collect();
     load.for_calls(500).await;
     for (backend, before) in backends.iter().zip(before) {

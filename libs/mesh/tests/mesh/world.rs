@@ -1,11 +1,15 @@
 //! What a test stands on: an authority, a registry, a folder; and how it waits.
 
+use jiff::Timestamp;
 use mesh::Identity;
 use mesh::LocalAuthority;
 use mesh::Mesh;
 use mesh::MeshOptions;
+use mesh::PeerIdentity;
 use mesh::Registration;
 use mesh::Registry;
+use mesh::identity::Credentials;
+use mesh::identity::LEAF_LIFE_DEFAULT;
 use mesh::registry::PolicyAppend;
 use prometheus_client::registry::Registry as Metrics;
 use std::future::Future;
@@ -43,6 +47,12 @@ impl World {
 
     pub(crate) fn identity(&self, service: &str) -> Identity {
         self.authority.issue(service).unwrap()
+    }
+
+    /// What proves a service, for a client that is not the mesh.
+    pub(crate) fn credentials(&self, service: &str) -> Credentials {
+        let peer = PeerIdentity::service(service).unwrap();
+        self.authority.issue_to(&peer, LEAF_LIFE_DEFAULT, Timestamp::now()).unwrap()
     }
 
     /// The channel of a service that calls.

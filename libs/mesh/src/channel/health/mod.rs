@@ -176,6 +176,12 @@ impl Health {
         self.window.sum(now.second())
     }
 
+    /// Whether it was called of late and failed each time, as one does that dies of every call and is started again at once.
+    pub(super) fn fails_always(&self, now: Tick) -> bool {
+        let Counts { calls, failures } = self.recent(now);
+        calls > 0 && failures >= calls
+    }
+
     /// Its calls in the whole seconds after `harvested` that have passed; `harvested` is then the last of them.
     pub(super) fn harvest(&self, harvested: &mut u32, now: Tick) -> Counts {
         let Some(last) = now.second().checked_sub(1) else { return Counts::default() };
