@@ -43,6 +43,12 @@ test-long: ## the tests that take minutes, such as Kafka away for longer than a 
 	@scripts/setup.sh test
 	cargo test --workspace --features system-tests/long --test long
 
+.PHONY: conformance
+conformance: ## the edge's gRPC, gRPC-Web and Connect by connectconformance
+	@scripts/setup.sh conformance
+	@cargo build --workspace --bin conformance
+	@connectconformance --mode server --conf tests/conformance/suite.yaml -- target/debug/conformance
+
 .PHONY: lint
 lint: ## formatting, clippy, protos, manifests, shell scripts
 	@scripts/setup.sh lint

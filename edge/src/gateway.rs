@@ -1,16 +1,31 @@
 //! What every API call needs, whatever its protocol.
 
+use std::time::Duration;
+
 use http::HeaderMap;
+use http::HeaderName;
 use http::HeaderValue;
+use http::Request;
+use http::Response;
 use jiff::Timestamp;
 use proto::common::v1::ErrorReason;
 use rpc::Error;
+use rpc::Principal;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tonic::body::Body;
 use tonic::service::Routes;
+use tower::Service as _;
+use tower::ServiceExt as _;
 
 use crate::cors::Cors;
+use crate::health;
 use crate::keys::Keys;
+use crate::methods;
+use crate::protocols::Backend;
+use crate::protocols::Codings;
+use crate::protocols::Method;
+use crate::upstream;
 
 /// The way from clients to services. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -29,6 +44,49 @@ impl Gateway {
     /// The principal of whoever sent these headers.
     pub(crate) async fn principal(&self, headers: &HeaderMap) -> Result<HeaderValue, Status> {
         self.keys.principal(headers, Timestamp::now().as_microsecond()).await
+    }
+}
+
+impl Backend for Gateway {
+    fn method(&self, path: &str) -> Option<&'static Method> {
+        methods::find(path).or_else(|| methods::find_local(path))
+    }
+
+    fn message_bytes_max(&self) -> usize {
+        self.body_bytes_max
+    }
+
+    fn codings(&self) -> Codings {
+        // Services are near: what they would save on the way they would spend on the work.
+        Codings::NONE
+    }
+
+    fn timeout_max(&self, method: &Method) -> Option<Duration> {
+        Some(upstream::timeout_max(method))
+    }
+
+    /// Nothing of a client's own metadata passes, so that nothing can pass for ours: no `linkmesh-*`, no `grpc-internal-*`, no
+    /// forwarding header.
+    async fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<HeaderMap, Status> {
+        let mut metadata = HeaderMap::with_capacity(8);
+        if methods::find_local(&method.path).is_none() {
+            let principal = self.principal(headers).await?;
+            metadata.insert(HeaderName::from_static(Principal::METADATA_KEY), principal);
+        }
+        Ok(metadata)
+    }
+
+    async fn call(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        if health::local_service(request.uri().path()).is_some() {
+            let answered = self.local.clone().call(request).await;
+            return Ok(answered.unwrap_or_else(|never| match never {}));
+        }
+        let mut mesh = self.mesh.clone();
+        Ok(mesh.ready().await?.call(request).await?.map(Body::new))
+    }
+
+    fn leaving(&self) -> &CancellationToken {
+        &self.leaving
     }
 }
 

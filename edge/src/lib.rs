@@ -1,4 +1,4 @@
-//! The edge: one port for redirects, REST, gRPC-Web and gRPC, before everything that Linkmesh is.
+//! The edge: one port for redirects, REST, gRPC-Web, Connect and gRPC, before everything that Linkmesh is.
 //!
 //! What must stay true: a click is in the spool before its redirect is sent; no address leaves the process; no client
 //! reaches a method that is not public, or says who it is in any way but by a key; and once this edge has seen a change of a
@@ -13,7 +13,6 @@ mod cors;
 mod dispatch;
 mod fault;
 mod gateway;
-mod grpc;
 mod health;
 mod keys;
 mod listener;
@@ -21,17 +20,18 @@ mod methods;
 mod observed;
 mod patience;
 mod places;
+pub mod protocols;
 mod redirect;
 mod rest;
 mod routes;
 mod stream;
 mod target;
+mod tls;
 mod upstream;
 mod visitors;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -53,14 +53,20 @@ use crate::cors::Cors;
 use crate::dispatch::Edge;
 use crate::gateway::Gateway;
 use crate::keys::Keys;
-use crate::listener::Listener;
 use crate::places::Places;
 use crate::redirect::RedirectMetrics;
 use crate::redirect::Redirects;
 use crate::routes::Routes;
 use crate::visitors::Visitors;
 
+pub use body::Body;
+pub use body::BoxError;
 pub use config::Config;
+pub use listener::Handler;
+pub use listener::Listener;
+pub use tls::Tls;
+pub use tls::TlsFiles;
+pub use tls::TlsMetrics;
 
 /// The service's name in the mesh and in the configuration.
 pub const NAME: &str = "edge";
@@ -88,12 +94,17 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
         .await
         .with_context(|| format!("edge.listen: {} can't be bound", config.listen))?;
     let address = socket.local_addr()?;
+    let tls = config.tls.map(|files| {
+        let metrics = TlsMetrics::register(&mut cx.metrics.lock());
+        Tls::load(files, metrics).context("edge.tls can't be used")
+    });
+    let tls = tls.transpose()?;
     let proxies = TrustedProxies::parse(&config.trusted_proxies)?;
     let cors = Cors::parse(&config.cors_origins)?;
     let places = config.places_file.as_deref().map(Places::open).transpose()?;
     let l2 = config.redis.as_deref().map(cache::L2::open).transpose();
     let l2 = l2.map_err(|error| ConfigError::new("edge.redis", error.to_string()))?;
-    LazyLock::force(&methods::ROUTES);
+    methods::load();
 
     let partitions = bus::topics::LINK_EVENTS.partitions;
     let spool_options = SpoolOptions {
@@ -139,7 +150,9 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
     };
     let listener = Listener {
         socket,
-        edge: Arc::new(edge),
+        tls: tls.as_ref().map(Tls::acceptor).transpose()?,
+        leaving: edge.gateway.leaving.clone(),
+        handler: Arc::new(edge),
         connections_max: config.connections_max,
         drain_max: config.drain_max,
         ready,
@@ -147,7 +160,7 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
 
     let (bus, mesh) = (cx.bus, cx.mesh);
     let (for_links, for_keys) = (bus.clone(), bus.clone());
-    let tasks = vec![
+    let mut tasks = vec![
         Task::new("listener", |stop| listener.run(stop)).stop_within(config.drain_max + STOP_SLACK),
         Task::new("link-changes", |stop| changes::links(routes, for_links, stop)),
         Task::new("key-changes", |stop| changes::keys(keys, for_keys, stop)),
@@ -156,6 +169,9 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
         Task::new("shipper", |stop| Shipper::run(spool, bus, bus::topics::LINK_EVENTS.name, stop))
             .stop_within(config.ship_max + STOP_SLACK),
     ];
+    if let Some(tls) = tls {
+        tasks.insert(1, Task::new("certificate", |stop| tls.follow(stop)));
+    }
     let assembly = Assembly {
         tasks,
         ready: vec![Condition::new("public port", is_ready)],

@@ -1,5 +1,7 @@
-//! The public port: HTTP/1.1 and HTTP/2, bounded in connections, streams, heads and patience; and its drain.
+//! The public port: HTTP/1.1 and HTTP/2, with TLS or without, bounded in connections, streams, heads and patience; and its drain.
 
+use std::convert::Infallible;
+use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,19 +9,24 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http::Request;
+use http::Response;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::dispatch;
-use crate::dispatch::Edge;
+use crate::body::Body;
 use crate::patience::Patient;
 use crate::upstream::STREAM_MAX;
 
@@ -52,34 +59,66 @@ const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What answers the requests of a port. Cheap to clone.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// Answers a request from a connection's other end.
+    fn answer(
+        &self,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Body>> + Send;
+}
+
 /// The public port, bound and not yet accepting.
-#[derive(Debug)]
-pub(crate) struct Listener {
-    pub(crate) socket: TcpListener,
-    pub(crate) edge: Arc<Edge>,
-    pub(crate) connections_max: usize,
-    pub(crate) drain_max: Duration,
+pub struct Listener<H> {
+    /// Where connections come in.
+    pub socket: TcpListener,
+    /// Absent: connections are not encrypted.
+    pub tls: Option<TlsAcceptor>,
+    /// What answers.
+    pub handler: H,
+    /// Connections at once; further ones wait to be accepted.
+    pub connections_max: usize,
+    /// How long what is in flight may take to finish at a stop.
+    pub drain_max: Duration,
     /// Whether connections are accepted.
-    pub(crate) ready: watch::Sender<bool>,
+    pub ready: watch::Sender<bool>,
+    /// Cancelled when the stop begins, for streams that would hold it.
+    pub leaving: CancellationToken,
+}
+
+impl<H> fmt::Debug for Listener<H> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Listener").field("socket", &self.socket).finish_non_exhaustive()
+    }
 }
 
 /// What every connection of a listener shares.
 #[derive(Clone)]
-struct Connections {
+struct Connections<H> {
     builder: auto::Builder<Streams>,
-    edge: Arc<Edge>,
+    tls: Option<TlsAcceptor>,
+    handler: H,
     stop: CancellationToken,
     give_up: CancellationToken,
 }
 
-impl Listener {
+impl<H: Handler> Listener<H> {
     /// Accepts until `stop`; then says GOAWAY, and gives what is in flight until `drain_max`.
-    pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// None: a connection that fails is its own affair.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let tracker = TaskTracker::new();
         let give_up = CancellationToken::new();
         let streams = Streams { tracker: tracker.clone(), give_up: give_up.clone() };
-        let connections =
-            Connections { builder: builder(streams), edge: self.edge, stop: stop.clone(), give_up };
+        let connections = Connections {
+            builder: builder(streams),
+            tls: self.tls,
+            handler: self.handler,
+            stop: stop.clone(),
+            give_up,
+        };
         let slots = Arc::new(Semaphore::new(self.connections_max));
         self.ready.send_replace(true);
         loop {
@@ -92,7 +131,7 @@ impl Listener {
                 Ok((stream, peer)) => {
                     let connections = connections.clone();
                     tracker.spawn(async move {
-                        connections.serve(stream, peer).await;
+                        connections.accept(stream, peer).await;
                         drop(slot);
                     });
                 }
@@ -104,7 +143,7 @@ impl Listener {
         }
         self.ready.send_replace(false);
         drop(self.socket);
-        connections.edge.gateway.leaving.cancel();
+        self.leaving.cancel();
         tracker.close();
         if tokio::time::timeout(self.drain_max, tracker.wait()).await.is_err() {
             tracing::warn!(connections = tracker.len(), "calls in flight are cut off");
@@ -115,22 +154,37 @@ impl Listener {
     }
 }
 
-impl Connections {
-    async fn serve(self, stream: TcpStream, peer: SocketAddr) {
+impl<H: Handler> Connections<H> {
+    async fn accept(self, stream: TcpStream, peer: SocketAddr) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(error = %error, "a connection ended before it began");
             return;
         }
+        let stream = Patient::new(stream, WRITE_WAIT_MAX);
+        let Some(tls) = self.tls.clone() else { return self.serve(stream, peer).await };
+        let handshake = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, tls.accept(stream));
+        match self.stop.clone().run_until_cancelled(handshake).await {
+            Some(Ok(Ok(stream))) => Box::pin(self.serve(stream, peer)).await,
+            Some(Ok(Err(error))) => tracing::debug!(error = %error, "a handshake failed"),
+            Some(Err(_)) | None => tracing::debug!("a handshake was given up"),
+        }
+    }
+
+    async fn serve<I>(self, stream: I, peer: SocketAddr)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let has_asked = Arc::new(AtomicBool::new(false));
         let service = {
-            let (edge, has_asked) = (Arc::clone(&self.edge), Arc::clone(&has_asked));
+            let (handler, has_asked) = (self.handler.clone(), Arc::clone(&has_asked));
             service_fn(move |request| {
                 has_asked.store(true, Ordering::Relaxed);
-                dispatch::answer(Arc::clone(&edge), peer, request)
+                let handler = handler.clone();
+                async move { Ok::<_, Infallible>(handler.answer(peer, request).await) }
             })
         };
-        let io = TokioIo::new(Patient::new(stream, WRITE_WAIT_MAX));
-        let mut connection = pin!(self.builder.serve_connection(io, service));
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
         let first_request = tokio::time::sleep(FIRST_REQUEST_TIMEOUT);
         let mut first_request = pin!(first_request);
         let mut is_timed = true;

@@ -1,12 +1,15 @@
-//! The public methods: those with `google.api.http`, and nothing else is reachable from outside.
+//! The public methods: those with `google.api.http`, and nothing else is reachable from outside; and those that the edge answers
+//! itself.
 
 use std::collections::BTreeSet;
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use prost_reflect::DescriptorPool;
 use transcode::Options;
-use transcode::Route;
 use transcode::RouteTable;
+
+use crate::protocols::Method;
+use crate::protocols::Methods;
 
 /// Every REST route.
 pub(crate) static ROUTES: LazyLock<RouteTable> = LazyLock::new(|| {
@@ -15,36 +18,41 @@ pub(crate) static ROUTES: LazyLock<RouteTable> = LazyLock::new(|| {
         .with_options(Options { plus_is_space: true, emit_defaults: false })
 });
 
-/// The public methods, by gRPC path.
-static METHODS: LazyLock<HashMap<&'static str, &'static Route>> = LazyLock::new(|| {
-    let routes = ROUTES.routes.iter();
-    routes.map(|route| (route.grpc_path.as_str(), route)).collect()
+/// The public methods of services.
+static METHODS: LazyLock<Methods> =
+    LazyLock::new(|| ROUTES.routes.iter().map(|route| route.method.clone()).collect());
+
+/// The methods that the edge answers itself.
+static LOCAL: LazyLock<Methods> = LazyLock::new(|| {
+    let sets = [
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ];
+    let pools = sets.map(|set| DescriptorPool::decode(set).expect("the crates encoded them"));
+    let services = pools.iter().flat_map(DescriptorPool::services);
+    services.flat_map(|service| service.methods().collect::<Vec<_>>()).collect()
 });
 
-/// A public method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Method {
-    /// `/package.Service/Method`.
-    pub(crate) path: &'static str,
-    /// Whether it answers with a stream.
-    pub(crate) streams: bool,
+/// Builds the tables, so that no request waits for that.
+pub(crate) fn load() {
+    LazyLock::force(&METHODS);
+    LazyLock::force(&LOCAL);
 }
 
-/// The public method with this gRPC path.
-pub(crate) fn find(path: &str) -> Option<Method> {
-    let route = METHODS.get(path)?;
-    Some(Method { path: &route.grpc_path, streams: route.method.is_server_streaming() })
+/// The public method of a service with this gRPC path.
+pub(crate) fn find(path: &str) -> Option<&'static Method> {
+    METHODS.find(path)
 }
 
-/// Whether bytes are a request message of a method.
-pub(crate) fn is_request(method: Method, message: &[u8]) -> bool {
-    METHODS.get(method.path).is_some_and(|route| route.is_request(message))
+/// The method with this gRPC path that the edge answers itself.
+pub(crate) fn find_local(path: &str) -> Option<&'static Method> {
+    LOCAL.find(path)
 }
 
 /// The full names of the services that have a public method.
 pub(crate) fn services() -> BTreeSet<String> {
-    let routes = ROUTES.routes.iter();
-    routes.map(|route| route.method.parent_service().full_name().to_owned()).collect()
+    METHODS.services().map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -53,10 +61,12 @@ mod tests {
 
     #[test]
     fn only_annotated_methods_are_public() {
-        assert!(find("/linkmesh.links.v1.LinksService/CreateLink").is_some_and(|m| !m.streams));
-        assert!(
-            find("/linkmesh.analytics.v1.AnalyticsService/WatchClicks").is_some_and(|m| m.streams)
-        );
+        let create = find("/linkmesh.links.v1.LinksService/CreateLink");
+        assert!(create.is_some_and(|method| !method.server_streams && !method.is_read_only));
+        let get = find("/linkmesh.links.v1.LinksService/GetLink");
+        assert!(get.is_some_and(|method| method.is_read_only));
+        let watch = find("/linkmesh.analytics.v1.AnalyticsService/WatchClicks");
+        assert!(watch.is_some_and(|method| method.server_streams));
         for internal in [
             "/linkmesh.links.v1.ResolverService/Resolve",
             "/linkmesh.identity.v1.AuthenticationService/Authenticate",
@@ -67,5 +77,6 @@ mod tests {
             assert!(find(internal).is_none(), "{internal}");
         }
         assert!(!services().contains("linkmesh.links.v1.ResolverService"));
+        assert!(find_local("/grpc.health.v1.Health/Check").is_some());
     }
 }

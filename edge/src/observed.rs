@@ -3,7 +3,6 @@
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
-use std::task::ready;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -15,7 +14,8 @@ use tonic::Code;
 
 use crate::body::Body;
 use crate::body::BoxError;
-use crate::grpc;
+use crate::protocols;
+use crate::protocols::Outcome;
 
 /// A call that is being answered.
 #[derive(Debug)]
@@ -24,16 +24,16 @@ pub(crate) struct Observation {
     pub(crate) method: &'static str,
     pub(crate) route: &'static str,
     pub(crate) began: Instant,
-    pub(crate) is_grpc: bool,
+    /// For a call of gRPC, gRPC-Web or Connect; REST has its HTTP status.
+    pub(crate) outcome: Option<Outcome>,
 }
 
 impl Observation {
     /// Counts the call when the answer's body has ended or was given up.
     pub(crate) fn attach(self, response: Response<Body>) -> Response<Body> {
-        let code = grpc::code_in(response.headers());
         let status = response.status().as_u16();
         let is_streamed = matches!(response.body(), Body::Stream(_));
-        let guard = Guard { observation: self, status, code };
+        let guard = Guard { observation: self, status };
         if !is_streamed {
             drop(guard);
             return response;
@@ -45,17 +45,17 @@ impl Observation {
 struct Guard {
     observation: Observation,
     status: u16,
-    code: Option<Code>,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let Observation { http, method, route, began, is_grpc } = &self.observation;
-        let (status, name) = if *is_grpc {
-            let code = self.code.unwrap_or_else(|| grpc::broken_off().code());
-            (transcode::http_status(code.into()).as_u16(), code_name(code))
-        } else {
-            (self.status, "")
+        let Observation { http, method, route, began, outcome } = &self.observation;
+        let (status, name) = match outcome {
+            Some(outcome) => {
+                let code = outcome.code().unwrap_or_else(|| protocols::broken_off().code());
+                (transcode::http_status(code.into()).as_u16(), code_name(code))
+            }
+            None => (self.status, ""),
         };
         let took = began.elapsed();
         tracing::debug!(method, route, status, grpc_code = name, ?took, "answered");
@@ -87,6 +87,7 @@ fn code_name(code: Code) -> &'static str {
 
 struct Observed {
     inner: Body,
+    #[expect(dead_code, reason = "observes when the body is dropped")]
     guard: Guard,
 }
 
@@ -98,17 +99,7 @@ impl http_body::Body for Observed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame {
-            // gRPC-Web has its trailers in a last frame of data, whose flag tells it from messages.
-            let code = match (frame.trailers_ref(), frame.data_ref()) {
-                (Some(trailers), _) => grpc::code_in(trailers),
-                (None, Some(data)) => web_code(data),
-                (None, None) => None,
-            };
-            self.guard.code = code.or(self.guard.code);
-        }
-        Poll::Ready(frame)
+        Pin::new(&mut self.inner).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -118,26 +109,4 @@ impl http_body::Body for Observed {
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
     }
-}
-
-/// The status in a frame of gRPC-Web's trailers, in its binary form or as text.
-fn web_code(data: &[u8]) -> Option<Code> {
-    use base64::Engine as _;
-    const TRAILERS_BYTES_MAX: usize = 16 * 1024;
-    if data.len() > TRAILERS_BYTES_MAX {
-        return None;
-    }
-    let decoded;
-    let frame = match data {
-        [0x80, ..] => data,
-        // `g` is how base64 begins whose first byte is 0x80 to 0x83.
-        [b'g', ..] => {
-            decoded = base64::engine::general_purpose::STANDARD.decode(data).ok()?;
-            &decoded
-        }
-        _ => return None,
-    };
-    let trailers = std::str::from_utf8(frame.get(5..)?).ok()?;
-    let status = trailers.lines().find_map(|line| line.strip_prefix("grpc-status:"))?;
-    Some(Code::from_bytes(status.trim().as_bytes()))
 }

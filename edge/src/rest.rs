@@ -25,8 +25,8 @@ use crate::cors::HOP_BY_HOP;
 use crate::fault::Fault;
 use crate::gateway::Gateway;
 use crate::methods;
-use crate::methods::Method;
 use crate::methods::ROUTES;
+use crate::protocols::Method;
 use crate::stream;
 use crate::stream::Framing;
 use crate::upstream;
@@ -40,7 +40,7 @@ const REPLY_BYTES_MAX: usize = 64 << 20;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// What a REST path leads to, for metrics and for the call.
-pub(crate) fn find<B>(request: &Request<B>) -> Result<(Match<'static>, Method), Fault> {
+pub(crate) fn find<B>(request: &Request<B>) -> Result<(Match<'static>, &'static Method), Fault> {
     match ROUTES.find(request.method(), request.uri().path()) {
         Lookup::Found(found) => {
             let method = methods::find(&found.route.grpc_path).ok_or_else(Fault::path_unknown)?;
@@ -55,7 +55,7 @@ pub(crate) fn find<B>(request: &Request<B>) -> Result<(Match<'static>, Method), 
 pub(crate) async fn answer<B>(
     gateway: &Gateway,
     found: Match<'static>,
-    method: Method,
+    method: &'static Method,
     request: Request<B>,
 ) -> Result<Response<Body>, Fault>
 where
@@ -73,14 +73,14 @@ where
         body: &body,
     })?;
 
-    let metadata = upstream::metadata(&head.headers, principal, deadline, false);
+    let metadata = upstream::metadata(principal, deadline);
     let mut call = tonic::Request::new(message);
     *call.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
     let mut client =
         tonic::client::Grpc::new(gateway.mesh.clone()).max_decoding_message_size(REPLY_BYTES_MAX);
-    let path = PathAndQuery::from_static(method.path);
+    let path = PathAndQuery::from_static(&method.path);
 
-    if method.streams {
+    if method.server_streams {
         let started = tokio::time::timeout_at(
             deadline.0.into(),
             client.server_streaming(call, path, BytesCodec),

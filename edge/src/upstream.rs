@@ -29,7 +29,7 @@ use tonic::codec::Encoder;
 
 use crate::body::BoxError;
 use crate::fault::Fault;
-use crate::methods::Method;
+use crate::protocols::Method;
 
 /// The longest that a unary call may take.
 const UNARY_MAX: Duration = Duration::from_secs(30);
@@ -38,29 +38,18 @@ pub(crate) const STREAM_MAX: Duration = Duration::from_hours(1);
 
 /// How long, and for how many bytes, what exceeds a body's limit is read before it is refused. nginx's `lingering_timeout` is
 /// as long.
-const LINGER_MAX: Duration = Duration::from_secs(5);
-const LINGER_BYTES_MAX: usize = 64 << 20;
+pub(crate) const LINGER_MAX: Duration = Duration::from_secs(5);
+pub(crate) const LINGER_BYTES_MAX: usize = 64 << 20;
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static(Deadline::HEADER);
 const SERVER_TIMEOUT: HeaderName = HeaderName::from_static("x-server-timeout");
-/// What a client's metadata may say to services. Its trace is passed on by the mesh (`rpc::trace`).
-const PASSED: [HeaderName; 2] =
-    [HeaderName::from_static("grpc-encoding"), HeaderName::from_static("grpc-accept-encoding")];
+const CONNECT_TIMEOUT: HeaderName = HeaderName::from_static("connect-timeout-ms");
+/// As Connect's protocol has it.
+const CONNECT_TIMEOUT_DIGITS_MAX: usize = 10;
 
-/// The metadata of a call on behalf of a client. `takes_frames`: the body stays as the client framed it, encoding included.
-pub(crate) fn metadata(
-    client: &HeaderMap,
-    principal: HeaderValue,
-    deadline: Deadline,
-    takes_frames: bool,
-) -> HeaderMap {
+/// The metadata of a call on behalf of a client. Nothing of a client's own passes; its trace is passed on by the mesh
+/// (`rpc::trace`).
+pub(crate) fn metadata(principal: HeaderValue, deadline: Deadline) -> HeaderMap {
     let mut metadata = HeaderMap::with_capacity(8);
-    for name in &PASSED {
-        if !takes_frames && name.as_str().starts_with("grpc-") {
-            continue;
-        }
-        if let Some(value) = client.get(name) {
-            metadata.insert(name.clone(), value.clone());
-        }
-    }
     metadata.insert(HeaderName::from_static(Principal::METADATA_KEY), principal);
     let left = HeaderValue::try_from(deadline.header(Instant::now()))
         .expect("digits and a letter make a header");
@@ -68,31 +57,55 @@ pub(crate) fn metadata(
     metadata
 }
 
+/// The longest that a method may take, whatever its client says.
+pub(crate) fn timeout_max(method: &Method) -> Duration {
+    if method.client_streams || method.server_streams { STREAM_MAX } else { UNARY_MAX }
+}
+
 /// Until when the client waits: what it says, within what the method may take at all.
 pub(crate) fn deadline(
     headers: &HeaderMap,
-    method: Method,
+    method: &Method,
     now: Instant,
 ) -> Result<Deadline, Error> {
-    let latest = Deadline(now + if method.streams { STREAM_MAX } else { UNARY_MAX });
-    let mut earliest = latest;
-    if let Some(text) = headers.get(Deadline::HEADER) {
-        earliest = earliest.min(Deadline::parse(text.to_str().unwrap_or_default(), now)?);
-    }
-    if let Some(text) = headers.get(&SERVER_TIMEOUT) {
-        let seconds: Option<f64> = text.to_str().ok().and_then(|text| text.parse().ok());
-        // NaN is less than nothing: `min` would make the longest timeout of it.
-        let seconds = seconds.filter(|seconds| !seconds.is_nan());
-        let timeout = seconds
-            .and_then(|seconds| {
-                Duration::try_from_secs_f64(seconds.min(STREAM_MAX.as_secs_f64())).ok()
-            })
-            .ok_or_else(|| {
-                Error::invalid(SERVER_TIMEOUT.as_str(), "must be a number of seconds, such as 1.5")
-            })?;
-        earliest = earliest.min(Deadline(now + timeout));
-    }
-    Ok(earliest)
+    let latest = Deadline(now + timeout_max(method));
+    Ok(stated(headers, now)?.map_or(latest, |stated| stated.min(latest)))
+}
+
+/// Until when the client says that it waits, by the earliest of the headers that say so in any protocol.
+///
+/// # Errors
+/// INVALID_FIELD for one that is malformed.
+pub(crate) fn stated(headers: &HeaderMap, now: Instant) -> Result<Option<Deadline>, Error> {
+    let text =
+        |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let grpc = text(&GRPC_TIMEOUT).map(|text| Deadline::parse(text, now)).transpose()?;
+    let connect = text(&CONNECT_TIMEOUT).map(connect_timeout).transpose()?;
+    let server = text(&SERVER_TIMEOUT).map(server_timeout).transpose()?;
+    let timeouts = connect.into_iter().chain(server).map(|timeout| Deadline(now + timeout));
+    Ok(grpc.into_iter().chain(timeouts).min())
+}
+
+fn connect_timeout(text: &str) -> Result<Duration, Error> {
+    let is_right = text.len() <= CONNECT_TIMEOUT_DIGITS_MAX
+        && !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_digit());
+    let millis = text.parse().ok().filter(|_| is_right);
+    millis.map(Duration::from_millis).ok_or_else(|| {
+        let why = format!("must be 1 to {CONNECT_TIMEOUT_DIGITS_MAX} digits");
+        Error::invalid(CONNECT_TIMEOUT.as_str(), why)
+    })
+}
+
+fn server_timeout(text: &str) -> Result<Duration, Error> {
+    // NaN is less than nothing: `min` would make the longest timeout of it.
+    let seconds: Option<f64> = text.parse().ok().filter(|seconds: &f64| !seconds.is_nan());
+    let timeout = seconds.and_then(|seconds| {
+        Duration::try_from_secs_f64(seconds.min(STREAM_MAX.as_secs_f64())).ok()
+    });
+    timeout.ok_or_else(|| {
+        Error::invalid(SERVER_TIMEOUT.as_str(), "must be a number of seconds, such as 1.5")
+    })
 }
 
 /// Reads a whole body within its limit and the deadline.
@@ -120,6 +133,12 @@ where
     // Whether it came to an end in time or not: the answer is the same.
     drop(tokio::time::timeout_at(until.into(), discard(body)).await);
     Err(Fault::body_too_large(bytes_max))
+}
+
+/// Reads what a client of HTTP/1.1 is still sending of a request that is refused already.
+pub(crate) async fn linger<B: http_body::Body<Data = Bytes>>(body: B) {
+    // Whether it came to an end in time or not: the answer is the same.
+    drop(tokio::time::timeout(LINGER_MAX, discard(pin!(body))).await);
 }
 
 /// Reads on without keeping anything. A client that is still sending when its connection is closed may never read the
@@ -177,42 +196,19 @@ impl Decoder for BytesCodec {
 mod tests {
     use super::*;
 
+    use crate::methods;
+
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let pairs = pairs.iter();
         pairs.map(|(n, v)| (HeaderName::from_static(n), v.parse().expect("a value"))).collect()
     }
 
-    #[test]
-    fn only_what_is_listed_passes_and_the_principal_is_ours() {
-        let client = headers(&[
-            ("linkmesh-principal-bin", "Zm9yZ2Vk"),
-            ("linkmesh-other", "x"),
-            ("grpc-internal-x", "x"),
-            ("x-forwarded-for", "1.2.3.4"),
-            ("authorization", "Bearer secret"),
-            ("x-api-key", "secret"),
-            ("cookie", "x"),
-            ("grpc-encoding", "gzip"),
-        ]);
-        let deadline = Deadline(Instant::now() + Duration::from_secs(1));
-        let ours = HeaderValue::from_static("b3Vycw");
-        for (takes_frames, names) in [
-            (true, &["grpc-encoding", "grpc-timeout", "linkmesh-principal-bin"][..]),
-            (false, &["grpc-timeout", "linkmesh-principal-bin"]),
-        ] {
-            let metadata = metadata(&client, ours.clone(), deadline, takes_frames);
-            let mut passed: Vec<&str> = metadata.keys().map(HeaderName::as_str).collect();
-            passed.sort_unstable();
-            assert_eq!(passed, names);
-            assert_eq!(metadata.get("linkmesh-principal-bin"), Some(&ours));
-        }
-    }
-
+    /// R42, and R40 for Connect.
     #[test]
     fn a_deadline_is_the_least_of_what_client_and_method_allow() {
         let now = Instant::now();
-        let unary = Method { path: "", streams: false };
         let left = |pairs: &[(&'static str, &str)]| {
+            let unary = methods::find("/linkmesh.links.v1.LinksService/GetLink").expect("public");
             deadline(&headers(pairs), unary, now).map(|deadline| deadline.left(now))
         };
         assert_eq!(left(&[]), Ok(UNARY_MAX));
@@ -220,9 +216,19 @@ mod tests {
         assert_eq!(left(&[("grpc-timeout", "9999H")]), Ok(UNARY_MAX));
         assert_eq!(left(&[("x-server-timeout", "0.25")]), Ok(Duration::from_millis(250)));
         assert_eq!(left(&[("x-server-timeout", "1e300")]), Ok(UNARY_MAX));
-        for wrong in
-            [("grpc-timeout", "1"), ("x-server-timeout", "-1"), ("x-server-timeout", "nan")]
-        {
+        assert_eq!(left(&[("connect-timeout-ms", "0")]), Ok(Duration::ZERO));
+        assert_eq!(left(&[("connect-timeout-ms", "9999999999")]), Ok(UNARY_MAX));
+        let both = [("connect-timeout-ms", "90"), ("x-server-timeout", "0.05")];
+        assert_eq!(left(&both), Ok(Duration::from_millis(50)));
+        for wrong in [
+            ("grpc-timeout", "1"),
+            ("grpc-timeout", "123456789S"),
+            ("x-server-timeout", "-1"),
+            ("x-server-timeout", "nan"),
+            ("connect-timeout-ms", ""),
+            ("connect-timeout-ms", "+1"),
+            ("connect-timeout-ms", "12345678901"),
+        ] {
             assert!(left(&[wrong]).is_err(), "{wrong:?}");
         }
     }

@@ -8,6 +8,8 @@ mod edge {
     mod doubles;
     mod keys;
     mod limits;
+    mod port;
+    mod protocols;
     mod redirects;
     mod streams;
     mod world;

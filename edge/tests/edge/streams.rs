@@ -115,7 +115,7 @@ async fn a_stop_ends_open_streams_with_a_last_word_instead_of_waiting_for_them()
     let ((events, web, grpc), ()) = tokio::join!(watches, stopping);
     assert!(events.text().contains("event: error\ndata: "), "{events:?}");
     assert!(events.text().contains("NO_ENDPOINT"), "{events:?}");
-    assert!(String::from_utf8_lossy(&web.body).contains("grpc-status:14"), "{web:?}");
+    assert!(String::from_utf8_lossy(&web.body).contains("grpc-status: 14"), "{web:?}");
     assert_eq!(grpc.trailers.get("grpc-status").map(http::HeaderValue::as_bytes), Some(&b"14"[..]));
     let stopped = world.stopped().await;
     assert!(stopped.is_ok(), "{stopped:?}");

@@ -10,6 +10,7 @@
 
 mod json;
 mod mask;
+mod message;
 mod problem;
 mod query;
 mod request;
@@ -20,6 +21,8 @@ mod table;
 mod template;
 mod tree;
 
+pub use message::from_json;
+pub use message::to_json;
 pub use problem::Problem;
 pub use problem::http_status;
 pub use request::RequestParts;
@@ -28,6 +31,7 @@ pub use request::Violation;
 pub use response::JsonError;
 pub use route::Idempotency;
 pub use route::Route;
+pub use route::idempotency;
 pub use table::Lookup;
 pub use table::Match;
 pub use table::Options;

@@ -8,7 +8,7 @@ use prost_reflect::SerializeOptions;
 /// Why an answer makes no JSON: the service sent what its descriptors do not describe.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the answer can't be written as JSON: {0}")]
-pub struct JsonError(String);
+pub struct JsonError(pub(crate) String);
 
 impl Match<'_> {
     /// Writes an answer, or one message of a stream, as canonical ProtoJSON: the whole message, or the field that

@@ -185,7 +185,9 @@ pub(crate) fn is_scalar(kind: &Kind) -> bool {
     }
 }
 
-fn idempotency(method: &MethodDescriptor) -> Idempotency {
+/// What a method's proto promises about calling it twice.
+#[must_use]
+pub fn idempotency(method: &MethodDescriptor) -> Idempotency {
     let options = method.options();
     let level = options.get_field_by_name("idempotency_level");
     match level.as_deref().and_then(Value::as_enum_number) {

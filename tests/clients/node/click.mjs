@@ -1,4 +1,4 @@
-// What both clients share: a click over plain HTTP, and waiting for a count.
+// What the clients share: a click over plain HTTP, and waiting for a count.
 
 import assert from "node:assert/strict";
 import http from "node:http";
@@ -31,4 +31,17 @@ export async function eventually(wanted, read) {
     assert.ok(Date.now() < deadline, `counted ${found}, not ${wanted}`);
     await pause(50);
   }
+}
+
+/** The first click of a stream whose first message says that it is open; then `act` clicks. */
+export async function watch(stream, act) {
+  let isOpen = false;
+  for await (const message of stream) {
+    if (!isOpen) {
+      isOpen = true;
+      await act();
+    }
+    if (message.click) return message.click;
+  }
+  return null;
 }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { promisify } from "node:util";
 import grpc from "@grpc/grpc-js";
 import loader from "@grpc/proto-loader";
-import { authorization, click, eventually, url, workspace } from "./click.mjs";
+import { authorization, click, eventually, url, watch, workspace } from "./click.mjs";
 
 const root = process.env.LINKMESH_PROTO;
 const definition = loader.loadSync(
@@ -27,18 +27,7 @@ assert.match(link.name, /\/links\/lnk_[0-9a-f]{32}$/);
 
 // Watched before it is clicked: the first message says that the stream is open.
 const stream = analytics.WatchClicks({ parent: workspace, links: [link.name] }, metadata);
-const watched = (async () => {
-  let isOpen = false;
-  for await (const message of stream) {
-    if (!isOpen) {
-      isOpen = true;
-      await click(link.domain, link.slug, destinationUri);
-    }
-    if (message.click) return message.click;
-  }
-  return null;
-})();
-const seen = await watched;
+const seen = await watch(stream, () => click(link.domain, link.slug, destinationUri));
 stream.cancel();
 assert.equal(seen.link, link.name);
 assert.equal(seen.browser, "Firefox");

@@ -31,7 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const SERVICE: &[&str] = &["proto", "rpc", "mesh", "bus", "pg", "cache", "auth", "service"];
 
 /// Crates that stand on top and may see everything.
-const TOP: &[&str] = &["linkmesh", "bench", "system-tests"];
+const TOP: &[&str] = &["linkmesh", "bench", "system-tests", "conformance"];
 
 /// Where a driver may be named. `stack`, `tests` and the bench may name any client.
 const DRIVERS: &[(&str, &[&str])] = &[

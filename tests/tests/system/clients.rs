@@ -31,6 +31,26 @@ pub async fn grpc_web_creates_clicks_and_reads(api: &Api) -> anyhow::Result<()> 
     run_client(api, "node/run.sh", &["grpc_web"]).await
 }
 
+/// The official grpc-web client does, binary and text.
+pub async fn official_grpc_web_creates_and_reads(api: &Api) -> anyhow::Result<()> {
+    run_client(api, "node/run.sh", &["grpc_web_official"]).await
+}
+
+/// nice-grpc-web does, and watches the click arrive.
+pub async fn nice_grpc_web_creates_clicks_and_watches(api: &Api) -> anyhow::Result<()> {
+    run_client(api, "node/run.sh", &["nice"]).await
+}
+
+/// Connect's own clients do, over each protocol that they speak, GET included.
+pub async fn connect_creates_clicks_and_watches(api: &Api) -> anyhow::Result<()> {
+    run_client(api, "node/run.sh", &["connect"]).await
+}
+
+/// connect-web does in headless Chromium, on a page of another origin.
+pub async fn a_browser_creates_clicks_and_watches(api: &Api) -> anyhow::Result<()> {
+    run_client(api, "node/run.sh", &["browser"]).await
+}
+
 /// grpcurl, knowing no proto, lists and describes services and calls them with the key.
 pub async fn grpcurl_lists_describes_and_calls(api: &Api, domain: &str) -> anyhow::Result<()> {
     let services = grpcurl(api, &[], &["list"]).await?;

@@ -87,6 +87,30 @@ async fn a_browsers_grpc_web_code_creates_clicks_and_reads() -> anyhow::Result<(
 }
 
 #[tokio::test]
+async fn the_official_grpc_web_client_creates_and_reads() -> anyhow::Result<()> {
+    let (_, api) = workspace().await?;
+    clients::official_grpc_web_creates_and_reads(&api).await
+}
+
+#[tokio::test]
+async fn nice_grpc_web_creates_clicks_and_watches() -> anyhow::Result<()> {
+    let (_, api) = workspace().await?;
+    clients::nice_grpc_web_creates_clicks_and_watches(&api).await
+}
+
+#[tokio::test]
+async fn connects_own_clients_create_click_and_watch() -> anyhow::Result<()> {
+    let (_, api) = workspace().await?;
+    clients::connect_creates_clicks_and_watches(&api).await
+}
+
+#[tokio::test]
+async fn a_browser_on_another_origin_creates_clicks_and_watches() -> anyhow::Result<()> {
+    let (_, api) = workspace().await?;
+    clients::a_browser_creates_clicks_and_watches(&api).await
+}
+
+#[tokio::test]
 async fn grpcurl_lists_describes_and_calls() -> anyhow::Result<()> {
     let (cluster, api) = workspace().await?;
     clients::grpcurl_lists_describes_and_calls(&api, cluster.domain()).await
