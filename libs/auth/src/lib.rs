@@ -2,6 +2,11 @@
 //!
 //! Nothing here knows a store, a service or the wire: identity keeps what this makes, and the edge parses with it.
 
+pub mod access_token;
 mod api_key;
+mod refresh_token;
+mod token;
 
 pub use api_key::{ApiKey, EntropyError, KeyDigest, KeyFormatError};
+pub use refresh_token::RefreshToken;
+pub use token::Token;
