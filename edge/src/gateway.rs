@@ -11,6 +11,7 @@ use tonic::service::Routes;
 
 use crate::cors::Cors;
 use crate::keys::Keys;
+use crate::methods::Method;
 
 /// The way from clients to services. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -26,9 +27,16 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// The principal of whoever sent these headers.
-    pub(crate) async fn principal(&self, headers: &HeaderMap) -> Result<HeaderValue, Status> {
-        self.keys.principal(headers, Timestamp::now().as_microsecond()).await
+    /// The principal of whoever sent these headers; none for a method that does not ask.
+    pub(crate) async fn principal(
+        &self,
+        method: Method,
+        headers: &HeaderMap,
+    ) -> Result<Option<HeaderValue>, Status> {
+        if !method.asks_who {
+            return Ok(None);
+        }
+        self.keys.principal(headers, Timestamp::now().as_microsecond()).await.map(Some)
     }
 }
 

@@ -164,7 +164,7 @@ async fn call(
     let method = methods::find(request.uri().path()).ok_or_else(Fault::method_unknown)?;
     let (head, body) = request.into_parts();
     let deadline = upstream::deadline(&head.headers, method, Instant::now())?;
-    let principal = gateway.principal(&head.headers).await?;
+    let principal = gateway.principal(method, &head.headers).await?;
     let bytes_max = gateway.body_bytes_max;
     let body = match upstream::read_body(body, bytes_max + FRAME_HEAD_BYTES, deadline).await {
         Ok(body) => body,

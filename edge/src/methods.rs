@@ -1,9 +1,11 @@
-//! The public methods: those with `google.api.http`, and nothing else is reachable from outside.
+//! The public methods: those that have a route (`google.api.http`) and say what they ask of their caller, and nothing else is
+//! reachable from outside.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use rpc::Requirement;
 use transcode::Options;
 use transcode::Route;
 use transcode::RouteTable;
@@ -28,12 +30,20 @@ pub(crate) struct Method {
     pub(crate) path: &'static str,
     /// Whether it answers with a stream.
     pub(crate) streams: bool,
+    /// Whether its caller has to prove anything.
+    pub(crate) asks_who: bool,
 }
 
 /// The public method with this gRPC path.
 pub(crate) fn find(path: &str) -> Option<Method> {
     let route = METHODS.get(path)?;
-    Some(Method { path: &route.grpc_path, streams: route.method.is_server_streaming() })
+    let asks_who = match Requirement::of_path(path)? {
+        Requirement::Operator => return None,
+        Requirement::Anyone => false,
+        Requirement::User | Requirement::Permission(_) => true,
+    };
+    let streams = route.method.is_server_streaming();
+    Some(Method { path: &route.grpc_path, streams, asks_who })
 }
 
 /// Whether bytes are a request message of a method.
@@ -43,7 +53,7 @@ pub(crate) fn is_request(method: Method, message: &[u8]) -> bool {
 
 /// The full names of the services that have a public method.
 pub(crate) fn services() -> BTreeSet<String> {
-    let routes = ROUTES.routes.iter();
+    let routes = ROUTES.routes.iter().filter(|route| find(&route.grpc_path).is_some());
     routes.map(|route| route.method.parent_service().full_name().to_owned()).collect()
 }
 
@@ -52,8 +62,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_annotated_methods_are_public() {
-        assert!(find("/linkmesh.links.v1.LinksService/CreateLink").is_some_and(|m| !m.streams));
+    fn only_methods_with_a_route_that_say_what_they_ask_are_public() {
+        assert!(
+            find("/linkmesh.links.v1.LinksService/CreateLink")
+                .is_some_and(|m| !m.streams && m.asks_who)
+        );
         assert!(
             find("/linkmesh.analytics.v1.AnalyticsService/WatchClicks").is_some_and(|m| m.streams)
         );

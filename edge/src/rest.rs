@@ -64,7 +64,7 @@ where
 {
     let (head, body) = request.into_parts();
     let deadline = upstream::deadline(&head.headers, method, Instant::now())?;
-    let principal = gateway.principal(&head.headers).await?;
+    let principal = gateway.principal(method, &head.headers).await?;
     let body = upstream::read_body(body, gateway.body_bytes_max, deadline).await?;
     let resumed = resumed_query(&found, &head.headers, head.uri.query());
     let message = found.request(RequestParts {

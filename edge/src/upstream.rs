@@ -48,7 +48,7 @@ const PASSED: [HeaderName; 2] =
 /// The metadata of a call on behalf of a client. `takes_frames`: the body stays as the client framed it, encoding included.
 pub(crate) fn metadata(
     client: &HeaderMap,
-    principal: HeaderValue,
+    principal: Option<HeaderValue>,
     deadline: Deadline,
     takes_frames: bool,
 ) -> HeaderMap {
@@ -61,7 +61,9 @@ pub(crate) fn metadata(
             metadata.insert(name.clone(), value.clone());
         }
     }
-    metadata.insert(HeaderName::from_static(Principal::METADATA_KEY), principal);
+    if let Some(principal) = principal {
+        metadata.insert(HeaderName::from_static(Principal::METADATA_KEY), principal);
+    }
     let left = HeaderValue::try_from(deadline.header(Instant::now()))
         .expect("digits and a letter make a header");
     metadata.insert(HeaderName::from_static(Deadline::HEADER), left);
@@ -200,18 +202,20 @@ mod tests {
             (true, &["grpc-encoding", "grpc-timeout", "linkmesh-principal-bin"][..]),
             (false, &["grpc-timeout", "linkmesh-principal-bin"]),
         ] {
-            let metadata = metadata(&client, ours.clone(), deadline, takes_frames);
+            let metadata = metadata(&client, Some(ours.clone()), deadline, takes_frames);
             let mut passed: Vec<&str> = metadata.keys().map(HeaderName::as_str).collect();
             passed.sort_unstable();
             assert_eq!(passed, names);
             assert_eq!(metadata.get("linkmesh-principal-bin"), Some(&ours));
         }
+        let nobody = metadata(&client, None, deadline, true);
+        assert_eq!(nobody.get("linkmesh-principal-bin"), None);
     }
 
     #[test]
     fn a_deadline_is_the_least_of_what_client_and_method_allow() {
         let now = Instant::now();
-        let unary = Method { path: "", streams: false };
+        let unary = Method { path: "", streams: false, asks_who: true };
         let left = |pairs: &[(&'static str, &str)]| {
             deadline(&headers(pairs), unary, now).map(|deadline| deadline.left(now))
         };

@@ -13,6 +13,7 @@ use proto::analytics::v1 as analytics;
 use proto::identity::v1 as identity;
 use proto::links::v1 as links;
 use rpc::Principal;
+use rpc::WorkspaceId;
 use tokio::sync::Semaphore;
 use tonic::Request;
 use tonic::Response;
@@ -26,6 +27,8 @@ pub(super) struct State {
     pub(super) routes: HashMap<(String, String), (Option<links::Route>, i64)>,
     /// Link domains, and whether they tell slugs apart by case.
     pub(super) domains: HashMap<String, bool>,
+    /// The workspace that all calls are about.
+    pub(super) workspace: Option<WorkspaceId>,
     /// Valid keys and their versions.
     pub(super) keys: HashMap<String, (Principal, i64)>,
     /// While set, the resolver and `identity` can't answer.
@@ -68,7 +71,8 @@ impl Doubles {
     fn called<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let principal = request.extensions().get::<Principal>().cloned();
         self.state().calls.push((request.metadata().clone(), principal));
-        Principal::of(request).map(|_| ()).map_err(Status::from)
+        let workspace = self.state().workspace;
+        Principal::admitted(request, workspace).map(|_| ()).map_err(Status::from)
     }
 
     fn answer_or_away(&self) -> Result<(), Status> {
@@ -130,11 +134,7 @@ impl identity::authentication_service_server::AuthenticationService for Doubles 
             None => (None, 0),
         };
         Ok(Response::new(identity::AuthenticateResponse {
-            principal: principal.map(|principal| proto::common::v1::Principal {
-                workspace_id: principal.workspace.as_bytes().to_vec(),
-                api_key_id: principal.api_key.as_bytes().to_vec(),
-                scopes: principal.scopes.iter().map(|scope| i32::from(*scope)).collect(),
-            }),
+            principal: principal.map(|principal| principal.to_proto()),
             expire_time: None,
             read_time: Some(rpc::time::to_proto(now())),
             version,

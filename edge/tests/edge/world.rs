@@ -20,6 +20,7 @@ use proto::links::v1::links_service_server::LinksServiceServer;
 use proto::links::v1::resolver_service_server::ResolverServiceServer;
 use rpc::ApiKeyId;
 use rpc::LinkId;
+use rpc::Permissions;
 use rpc::Principal;
 use rpc::WorkspaceId;
 use service::Assembly;
@@ -62,11 +63,10 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let doubles = Doubles::new();
         let key = ApiKey::generate().expect("entropy");
-        let principal = Principal {
-            workspace: WorkspaceId::new(),
-            api_key: ApiKeyId::new(),
-            scopes: vec![Scope::LinksRead, Scope::LinksWrite, Scope::AnalyticsRead],
-        };
+        let scopes = [Scope::LinksRead, Scope::LinksWrite, Scope::AnalyticsRead];
+        let workspace = WorkspaceId::new();
+        let principal = Principal::api_key(ApiKeyId::new(), workspace, Permissions::of(&scopes));
+        doubles.state().workspace = Some(workspace);
         doubles.state().domains.insert("l.example".to_owned(), false);
         doubles.state().keys.insert(key.reveal().to_owned(), (principal.clone(), 1));
 
@@ -156,7 +156,7 @@ impl World {
 
     /// The REST name of the workspace.
     pub(super) fn workspace(&self) -> String {
-        format!("/v1/workspaces/{}", self.principal.workspace)
+        format!("/v1/workspaces/{}", self.principal.grants[0].workspace)
     }
 
     /// One request on a connection of its own, HTTP/1.1.

@@ -3,7 +3,7 @@
 mod last_use;
 
 use jiff::Timestamp;
-use rpc::{ApiKeyId, WorkspaceId};
+use rpc::{ApiKeyId, Permissions, WorkspaceId};
 
 pub(crate) use last_use::LastUses;
 
@@ -34,8 +34,6 @@ pub(crate) enum Error {
     Invalid(Violation),
     /// The resource of this name does not exist in the caller's workspace.
     NotFound(String),
-    /// The caller's own key lacks a scope that the new one is to have.
-    ScopeNotHeld(Scope),
     /// The workspace has as many live keys as it may.
     TooManyKeys,
     /// Someone else changed the workspace first.
@@ -50,90 +48,22 @@ impl From<Violation> for Error {
     }
 }
 
-/// What an API key may do; the numbers are those of the wire, and stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(i32)]
-pub(crate) enum Scope {
-    LinksRead = 1,
-    LinksWrite = 2,
-    AnalyticsRead = 3,
-    WorkspaceRead = 4,
-    WorkspaceWrite = 5,
-}
-
-impl Scope {
-    const ALL: [Scope; 5] = [
-        Scope::LinksRead,
-        Scope::LinksWrite,
-        Scope::AnalyticsRead,
-        Scope::WorkspaceRead,
-        Scope::WorkspaceWrite,
-    ];
-
-    /// The scope of this number.
-    pub(crate) fn from_number(number: i32) -> Option<Self> {
-        Self::ALL.into_iter().find(|scope| scope.number() == number)
-    }
-
-    /// On the wire and in the store.
-    pub(crate) fn number(self) -> i32 {
-        self as i32
-    }
-
-    /// As the API spells it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Scope::LinksRead => "SCOPE_LINKS_READ",
-            Scope::LinksWrite => "SCOPE_LINKS_WRITE",
-            Scope::AnalyticsRead => "SCOPE_ANALYTICS_READ",
-            Scope::WorkspaceRead => "SCOPE_WORKSPACE_READ",
-            Scope::WorkspaceWrite => "SCOPE_WORKSPACE_WRITE",
+/// Checks the scopes that a caller sent: known ones, and at least one.
+pub(crate) fn scopes(numbers: &[i32]) -> Result<Permissions, Violation> {
+    let mut scopes = Permissions::NONE;
+    for number in numbers {
+        let scope = Permissions::from_numbers(&[*number]);
+        if scope.is_empty() {
+            let known: Vec<_> = Permissions::ALL.names().collect();
+            let why = format!("must be of {}; number {number} is none of them", known.join(", "));
+            return Err(Violation::new("scopes", why));
         }
+        scopes = scopes.with(scope);
     }
-}
-
-/// What a key may do: at least one scope, each once, in the order of their numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Scopes(Vec<Scope>);
-
-impl Scopes {
-    /// Checks what a caller sent.
-    pub(crate) fn parse(numbers: &[i32]) -> Result<Self, Violation> {
-        let mut scopes = Vec::with_capacity(numbers.len().min(Scope::ALL.len()));
-        for number in numbers {
-            let Some(scope) = Scope::from_number(*number) else {
-                let known = Scope::ALL.map(Scope::name).join(", ");
-                let why = format!("must be of {known}; number {number} is none of them");
-                return Err(Violation::new("scopes", why));
-            };
-            if !scopes.contains(&scope) {
-                scopes.push(scope);
-            }
-        }
-        if scopes.is_empty() {
-            return Err(Violation::new("scopes", "must name at least one scope"));
-        }
-        scopes.sort_unstable();
-        Ok(Self(scopes))
+    if scopes.is_empty() {
+        return Err(Violation::new("scopes", "must name at least one scope"));
     }
-
-    /// Scopes as the store holds them; numbers of a newer version are left out.
-    pub(crate) fn stored(numbers: &[i32]) -> Self {
-        Self(numbers.iter().filter_map(|number| Scope::from_number(*number)).collect())
-    }
-
-    /// Refuses to grant what the granting key lacks.
-    pub(crate) fn held_by(&self, held: &[i32]) -> Result<(), Error> {
-        match self.0.iter().find(|scope| !held.contains(&scope.number())) {
-            Some(scope) => Err(Error::ScopeNotHeld(*scope)),
-            None => Ok(()),
-        }
-    }
-
-    /// On the wire and in the store.
-    pub(crate) fn numbers(&self) -> Vec<i32> {
-        self.0.iter().map(|scope| scope.number()).collect()
-    }
+    Ok(scopes)
 }
 
 /// Checks the display name of a workspace or a key.
@@ -189,7 +119,7 @@ pub(crate) struct ApiKey {
     pub workspace: WorkspaceId,
     pub display_name: String,
     pub prefix: String,
-    pub scopes: Scopes,
+    pub scopes: Permissions,
     pub expire_time: Option<Timestamp>,
     pub create_time: Timestamp,
     pub last_use_time: Option<Timestamp>,
@@ -222,7 +152,7 @@ mod tests {
             workspace: WorkspaceId::new(),
             display_name: "k".to_owned(),
             prefix: "p".to_owned(),
-            scopes: Scopes::parse(&[1]).unwrap(),
+            scopes: scopes(&[1]).unwrap(),
             expire_time: None,
             create_time: Timestamp::UNIX_EPOCH,
             last_use_time: None,
@@ -251,18 +181,10 @@ mod tests {
 
     #[test]
     fn scopes_are_known_distinct_and_at_least_one() {
-        assert_eq!(Scopes::parse(&[5, 1, 5]).unwrap().numbers(), [1, 5]);
-        for numbers in [&[][..], &[0], &[1, 6], &[-1]] {
-            assert_eq!(Scopes::parse(numbers).unwrap_err().field, "scopes");
+        assert_eq!(scopes(&[5, 1, 5]).unwrap().numbers(), [1, 5]);
+        for numbers in [&[][..], &[0], &[1, 60], &[-1]] {
+            assert_eq!(scopes(numbers).unwrap_err().field, "scopes");
         }
-        assert_eq!(Scopes::stored(&[1, 99]).numbers(), [1]);
-    }
-
-    #[test]
-    fn a_key_grants_only_what_it_holds() {
-        let wanted = Scopes::parse(&[1, 2]).unwrap();
-        assert_eq!(wanted.held_by(&[1, 2, 5]), Ok(()));
-        assert_eq!(wanted.held_by(&[1, 5]), Err(Error::ScopeNotHeld(Scope::LinksWrite)));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use pg::requests::Request;
-use proto::common::v1::{ErrorReason, Scope};
-use rpc::{ApiKeyId, Principal, WorkspaceId};
+use proto::common::v1::ErrorReason;
+use rpc::{ApiKeyId, WorkspaceId};
 use uuid::Uuid;
 
 use crate::domain::{Error, LIVE_KEYS_MAX, LastUses, Violation};
@@ -52,16 +52,6 @@ impl Api {
     }
 }
 
-/// Lets the caller on if the workspace is its own and its key has the scope. Another's workspace does not exist for it.
-fn authorize(
-    principal: &Principal,
-    workspace: WorkspaceId,
-    scope: Scope,
-) -> Result<(), rpc::Error> {
-    principal.require_workspace(workspace)?;
-    principal.require(scope)
-}
-
 /// A request id with what it stands for.
 fn identified(workspace: WorkspaceId, id: Uuid, fingerprint: &[u8; 32]) -> Request<'_> {
     Request { workspace: workspace.uuid(), id, fingerprint }
@@ -75,7 +65,6 @@ fn refusal(message: &str, error: Error) -> rpc::Error {
             rpc::Error::invalid(format!("{message}.{field}"), why)
         }
         Error::NotFound(name) => rpc::Error::not_found(name),
-        Error::ScopeNotHeld(scope) => rpc::Error::scope_missing(scope.name()),
         Error::TooManyKeys => rpc::Error::state_conflict(format!(
             "a workspace has at most {LIVE_KEYS_MAX} live API keys; revoke one first"
         )),

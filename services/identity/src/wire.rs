@@ -1,10 +1,9 @@
 //! What this service's types are on the wire.
 
 use prost::Message as _;
-use proto::common::v1::Principal;
 use proto::events::v1::ApiKeyChanged;
 use proto::identity::v1 as api;
-use rpc::time;
+use rpc::{Principal, time};
 
 use crate::domain::{ApiKey, Workspace};
 
@@ -39,10 +38,6 @@ pub(crate) fn api_key(key: &ApiKey) -> api::ApiKey {
 }
 
 /// Whom a key stands for.
-pub(crate) fn principal(key: &ApiKey) -> Principal {
-    Principal {
-        workspace_id: key.workspace.as_bytes().to_vec(),
-        api_key_id: key.id.as_bytes().to_vec(),
-        scopes: key.scopes.numbers(),
-    }
+pub(crate) fn principal(key: &ApiKey) -> proto::common::v1::Principal {
+    Principal::api_key(key.id, key.workspace, key.scopes).to_proto()
 }

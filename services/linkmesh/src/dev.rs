@@ -21,7 +21,7 @@ use mesh::LocalAuthority;
 use mesh::Mesh;
 use proto::identity::v1::api_keys_service_server;
 use proto::identity::v1::workspaces_service_server;
-use rpc::Principal;
+use rpc::Permissions;
 use service::Telemetry;
 use stack::Durability;
 use stack::Lifetime;
@@ -190,7 +190,7 @@ async fn seeded_through(mesh: &Mesh, site: &Site) -> anyhow::Result<Seed> {
     let key = NewApiKey {
         workspace: &workspace,
         display_name: SEED_NAME,
-        scopes: &Principal::ALL_SCOPES,
+        scopes: Permissions::ALL,
         expire_time: None,
     };
     let created = seed::api_key(mesh.clone(), key).await?;

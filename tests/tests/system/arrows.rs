@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bus", &["proto"]),
     ("pg", &[]),
     ("cache", &[]),
-    ("auth", &[]),
+    ("auth", &["proto", "rpc"]),
     ("seal", &[]),
     ("transcode", &[]),
     // A template database is migrated exactly as production is.

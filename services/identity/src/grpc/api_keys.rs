@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use prost::Message as _;
-use proto::common::v1::Scope;
 use proto::identity::v1::api_keys_service_server::ApiKeysService;
 use proto::identity::v1::{
     CreateApiKeyRequest, CreateApiKeyResponse, GetApiKeyRequest, GetApiKeyResponse,
@@ -11,8 +10,8 @@ use proto::identity::v1::{
 use rpc::{ApiKeyId, Principal, WorkspaceId, kind, name, page, request_id, time};
 use tonic::{Request, Response, Status};
 
-use super::{Api, authorize, failed, identified, now_in_micros, refusal, replayed};
-use crate::domain::{ApiKey, Error, Scopes, Violation, display_name, expiry};
+use super::{Api, failed, identified, now_in_micros, refusal, replayed};
+use crate::domain::{ApiKey, Error, Violation, display_name, expiry, scopes};
 use crate::store::{NewKey, Outcome};
 use crate::wire;
 
@@ -22,10 +21,9 @@ impl ApiKeysService for Api {
         &self,
         request: Request<CreateApiKeyRequest>,
     ) -> Result<Response<CreateApiKeyResponse>, Status> {
-        let principal = Principal::of(&request)?.clone();
+        let workspace = name::workspace("parent", &request.get_ref().parent)?;
+        let principal = Principal::admitted(&request, workspace)?.clone();
         let message = request.into_inner();
-        let workspace = name::workspace("parent", &message.parent)?;
-        authorize(&principal, workspace, Scope::WorkspaceWrite)?;
         let id = request_id::optional(&message.request_id)?;
         let fingerprint = request_id::fingerprint("CreateApiKey", &message);
         let wanted =
@@ -34,8 +32,7 @@ impl ApiKeysService for Api {
         let now = now_in_micros();
         let key = new_key(workspace, &wanted, secret.prefix(), now)
             .map_err(|error| refusal("api_key", error))?;
-        let held: Vec<i32> = principal.scopes.iter().map(|scope| i32::from(*scope)).collect();
-        key.scopes.held_by(&held).map_err(|error| refusal("api_key", error))?;
+        principal.may_grant(workspace, key.scopes)?;
 
         let mut response =
             CreateApiKeyResponse { api_key: Some(wire::api_key(&key)), secret: String::new() };
@@ -58,7 +55,7 @@ impl ApiKeysService for Api {
     ) -> Result<Response<GetApiKeyResponse>, Status> {
         let (workspace, key) =
             name::child::<kind::ApiKey>("name", "apiKeys", &request.get_ref().name)?;
-        authorize(Principal::of(&request)?, workspace, Scope::WorkspaceRead)?;
+        Principal::admitted(&request, workspace)?;
         let key = self.store.api_key(workspace, key).await;
         let key = key.map_err(|failure| failed("api_key", failure))?;
         Ok(Response::new(GetApiKeyResponse { api_key: Some(wire::api_key(&key)) }))
@@ -70,7 +67,7 @@ impl ApiKeysService for Api {
     ) -> Result<Response<ListApiKeysResponse>, Status> {
         let message = request.get_ref();
         let workspace = name::workspace("parent", &message.parent)?;
-        authorize(Principal::of(&request)?, workspace, Scope::WorkspaceRead)?;
+        Principal::admitted(&request, workspace)?;
         let size = page::size(message.page_size)?;
         let parameters = [&*message.parent];
         let behind = page::cursor("ListApiKeys", &parameters, &message.page_token)?
@@ -95,7 +92,7 @@ impl ApiKeysService for Api {
     ) -> Result<Response<RevokeApiKeyResponse>, Status> {
         let (workspace, key) =
             name::child::<kind::ApiKey>("name", "apiKeys", &request.get_ref().name)?;
-        authorize(Principal::of(&request)?, workspace, Scope::WorkspaceWrite)?;
+        Principal::admitted(&request, workspace)?;
         let key = self.store.revoke_api_key(workspace, key, Timestamp::now()).await;
         let key = key.map_err(|failure| failed("api_key", failure))?;
         Ok(Response::new(RevokeApiKeyResponse { api_key: Some(wire::api_key(&key)) }))
@@ -122,7 +119,7 @@ fn new_key(
         workspace,
         display_name: display_name(&wanted.display_name)?,
         prefix: prefix.to_owned(),
-        scopes: Scopes::parse(&wanted.scopes)?,
+        scopes: scopes(&wanted.scopes)?,
         expire_time,
         create_time: now,
         last_use_time: None,

@@ -1,7 +1,6 @@
 //! WorkspacesService.
 
 use prost::Message as _;
-use proto::common::v1::Scope;
 use proto::identity::v1::workspaces_service_server::WorkspacesService;
 use proto::identity::v1::{
     CreateWorkspaceRequest, CreateWorkspaceResponse, GetWorkspaceRequest, GetWorkspaceResponse,
@@ -10,7 +9,7 @@ use proto::identity::v1::{
 use rpc::{Principal, WorkspaceId, mask, name, request_id};
 use tonic::{Request, Response, Status};
 
-use super::{Api, authorize, failed, identified, now_in_micros, refusal, replayed};
+use super::{Api, failed, identified, now_in_micros, refusal, replayed};
 use crate::domain::{Workspace, display_name};
 use crate::store::{Outcome, WorkspaceEdit};
 use crate::wire;
@@ -21,7 +20,7 @@ impl WorkspacesService for Api {
         &self,
         request: Request<CreateWorkspaceRequest>,
     ) -> Result<Response<CreateWorkspaceResponse>, Status> {
-        require_operator(&request)?;
+        Principal::admitted(&request, None)?;
         let message = request.into_inner();
         let id = request_id::required(&message.request_id)?;
         let fingerprint = request_id::fingerprint("CreateWorkspace", &message);
@@ -53,7 +52,7 @@ impl WorkspacesService for Api {
         request: Request<GetWorkspaceRequest>,
     ) -> Result<Response<GetWorkspaceResponse>, Status> {
         let workspace = name::workspace("name", &request.get_ref().name)?;
-        authorize(Principal::of(&request)?, workspace, Scope::WorkspaceRead)?;
+        Principal::admitted(&request, workspace)?;
         let found = self
             .store
             .workspace(workspace)
@@ -66,11 +65,11 @@ impl WorkspacesService for Api {
         &self,
         request: Request<UpdateWorkspaceRequest>,
     ) -> Result<Response<UpdateWorkspaceResponse>, Status> {
-        let principal = Principal::of(&request)?.clone();
-        let UpdateWorkspaceRequest { workspace, update_mask } = request.into_inner();
-        let wanted = workspace.ok_or_else(|| rpc::Error::invalid("workspace", "is required"))?;
+        let UpdateWorkspaceRequest { workspace, update_mask } = request.get_ref();
+        let wanted =
+            workspace.as_ref().ok_or_else(|| rpc::Error::invalid("workspace", "is required"))?;
         let workspace = name::workspace("workspace.name", &wanted.name)?;
-        authorize(&principal, workspace, Scope::WorkspaceWrite)?;
+        Principal::admitted(&request, workspace)?;
         let is_set = !wanted.display_name.is_empty();
         let populated: &[&str] = if is_set { &["display_name"] } else { &[] };
         let fields = mask::fields(update_mask.as_ref(), &["display_name"], populated)?;
@@ -88,14 +87,4 @@ impl WorkspacesService for Api {
         let updated = updated.map_err(|failure| failed("workspace", failure))?;
         Ok(Response::new(UpdateWorkspaceResponse { workspace: Some(wire::workspace(&updated)) }))
     }
-}
-
-/// Creating tenants is not for the edge, which may call the rest of this gRPC service.
-fn require_operator<T>(request: &Request<T>) -> Result<(), rpc::Error> {
-    let peer = request.extensions().get::<mesh::PeerIdentity>();
-    let peer = peer.map_or("unknown", |peer| peer.service.as_str());
-    if peer == mesh::identity::OPERATOR {
-        return Ok(());
-    }
-    Err(rpc::Error::peer_not_allowed(peer))
 }

@@ -4,13 +4,13 @@ use auth::KeyDigest;
 use jiff::Timestamp;
 use pg::outbox::Change;
 use pg::requests::Request;
-use rpc::{ApiKeyId, WorkspaceId};
+use rpc::{ApiKeyId, Permissions, WorkspaceId};
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
 use super::workspaces::not_found;
 use super::{Failure, Outcome, Store, time};
-use crate::domain::{ApiKey, Error, LIVE_KEYS_MAX, Scopes, next_version};
+use crate::domain::{ApiKey, Error, LIVE_KEYS_MAX, next_version};
 use crate::wire;
 
 const COLUMNS: &str = "id, workspace_id, display_name, prefix, digest, scopes, expire_micros, \
@@ -43,7 +43,7 @@ impl TryFrom<Row> for Digested {
             workspace: WorkspaceId::from(row.workspace_id),
             display_name: row.display_name,
             prefix: row.prefix,
-            scopes: Scopes::stored(&row.scopes),
+            scopes: Permissions::from_numbers(&row.scopes),
             expire_time: row.expire_micros.map(time).transpose()?,
             create_time: time(row.create_micros)?,
             last_use_time: row.last_use_micros.map(time).transpose()?,
@@ -191,8 +191,11 @@ impl Store {
             .bind(key.version)
             .execute(&mut *transaction)
             .await?;
-        let change =
-            Change { key: key.prefix.clone().into_bytes(), value: wire::api_key_changed(&key) };
+        let change = Change {
+            topic: bus::topics::KEY_CHANGES.name.into(),
+            key: key.prefix.clone().into_bytes(),
+            value: wire::api_key_changed(&key),
+        };
         self.outbox.append(&mut transaction, vec![change]).await?;
         self.database.observe("revoke_api_key", transaction.commit()).await?;
         self.outbox.committed();

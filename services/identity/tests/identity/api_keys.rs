@@ -9,8 +9,9 @@ use proto::events::v1::ApiKeyChanged;
 use proto::identity::v1::{
     ApiKey, CreateApiKeyRequest, GetApiKeyRequest, ListApiKeysRequest, RevokeApiKeyRequest,
 };
+use rpc::{Permissions, Principal, kind};
 
-use super::harness::{PATIENCE, Service, by, key_with, parent, reason, violation};
+use super::harness::{PATIENCE, Service, by, key_with, parent, reason, violation, workspace};
 
 #[tokio::test]
 async fn a_key_works_from_its_creation_to_its_revocation_which_is_announced() {
@@ -19,9 +20,10 @@ async fn a_key_works_from_its_creation_to_its_revocation_which_is_announced() {
     let created = service.create_key(&caller, key_with(&[Scope::LinksRead])).await.unwrap();
     let key = created.api_key.unwrap();
     let before = service.authenticate(&created.secret).await;
-    let principal = before.principal.unwrap();
-    assert_eq!(principal.workspace_id, caller.workspace.as_bytes());
-    assert_eq!(principal.scopes, [i32::from(Scope::LinksRead)]);
+    let principal = Principal::try_from(&before.principal.unwrap()).unwrap();
+    let id = rpc::name::child::<kind::ApiKey>("name", "apiKeys", &key.name).unwrap().1;
+    let permissions = Permissions::of(&[Scope::LinksRead]);
+    assert_eq!(principal, Principal::api_key(id, workspace(&caller), permissions));
     assert!(created.secret.contains(&key.prefix) && before.read_time.is_some());
 
     let revoke = RevokeApiKeyRequest { name: key.name.clone() };
@@ -169,7 +171,7 @@ async fn a_workspace_has_at_most_a_thousand_live_keys() {
              case when n % 3 = 1 then 1 end, 0, case when n % 3 = 2 then 1 end, 1
          from generate_series(1, 2997) n",
     )
-    .bind(caller.workspace.uuid())
+    .bind(workspace(&caller).uuid())
     .execute(service.database.open().primary())
     .await
     .unwrap();

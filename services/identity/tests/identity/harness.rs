@@ -14,7 +14,7 @@ use proto::identity::v1::{
     ApiKey, AuthenticateRequest, AuthenticateResponse, CreateApiKeyRequest, CreateApiKeyResponse,
     CreateWorkspaceRequest, Workspace,
 };
-use rpc::{ApiKeyId, Principal, WorkspaceId};
+use rpc::{ApiKeyId, Permissions, Principal, WorkspaceId};
 use service::{Host, HostConfig};
 use stack::TestDatabase;
 use tempfile::TempDir;
@@ -113,11 +113,8 @@ impl Service {
         };
         let response = self.as_operator().create_workspace(message).await.unwrap().into_inner();
         let name = response.workspace.unwrap().name;
-        Principal {
-            workspace: rpc::name::workspace("name", &name).unwrap(),
-            api_key: ApiKeyId::new(),
-            scopes: Principal::ALL_SCOPES.to_vec(),
-        }
+        let workspace = rpc::name::workspace("name", &name).unwrap();
+        Principal::api_key(ApiKeyId::new(), workspace, Permissions::ALL)
     }
 
     pub(super) async fn create_key(
@@ -156,15 +153,23 @@ fn mesh_of(authority: &LocalAuthority, registry: &Arc<dyn mesh::Registry>, servi
 
 /// A caller of a workspace that does not exist.
 pub(super) fn stranger() -> Principal {
-    Principal {
-        workspace: WorkspaceId::new(),
-        api_key: ApiKeyId::new(),
-        scopes: Principal::ALL_SCOPES.to_vec(),
-    }
+    Principal::api_key(ApiKeyId::new(), WorkspaceId::new(), Permissions::ALL)
+}
+
+/// The workspace that a caller is of.
+pub(super) fn workspace(principal: &Principal) -> WorkspaceId {
+    principal.grants[0].workspace
+}
+
+/// The caller with these permissions instead of its own.
+pub(super) fn with(principal: &Principal, scopes: &[Scope]) -> Principal {
+    let mut changed = principal.clone();
+    changed.grants[0].permissions = Permissions::of(scopes);
+    changed
 }
 
 pub(super) fn parent(principal: &Principal) -> String {
-    format!("workspaces/{}", principal.workspace)
+    format!("workspaces/{}", workspace(principal))
 }
 
 /// The request as the edge sends it for a caller.

@@ -1,0 +1,5 @@
+-- People who sign in.
+
+create table identity.users (
+    id uuid primary key
+);
