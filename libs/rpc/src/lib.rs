@@ -8,6 +8,7 @@ mod error;
 mod id;
 pub mod mask;
 pub mod name;
+pub mod network;
 pub mod page;
 mod permissions;
 mod principal;

@@ -1,11 +1,24 @@
-//! What workspaces and API keys are, and the rules they keep: no input or output, no wire, no store.
+//! What workspaces, API keys and users are, and the rules they keep: no input or output, no wire, no store.
 
+mod email;
 mod last_use;
+pub(crate) mod limit;
+pub(crate) mod password;
+pub(crate) mod recovery;
+pub(crate) mod session;
+pub(crate) mod signing;
+pub(crate) mod totp;
+mod user;
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rpc::{ApiKeyId, Permissions, WorkspaceId};
 
+pub(crate) use email::Email;
 pub(crate) use last_use::LastUses;
+pub(crate) use recovery::Factor;
+pub(crate) use user::User;
 
 /// What a display name measures at most, in characters.
 const DISPLAY_NAME_CHARS_MAX: usize = 100;
@@ -40,6 +53,28 @@ pub(crate) enum Error {
     EtagMismatch,
     /// The request id stands for another request.
     RequestIdReused,
+    /// Address or password is wrong; nobody is told which.
+    SignInRefused,
+    /// What was given out to be used once is unknown, used, or expired.
+    TokenInvalid,
+    /// The session has ended, or never was.
+    SessionEnded,
+    /// The code of a second factor is wrong, or was used.
+    FactorRefused,
+    /// The address has an account.
+    EmailTaken,
+    /// The state does not allow it; says why.
+    Conflict(&'static str),
+    /// Too many attempts; says how long to wait.
+    RateLimited(Duration),
+    /// More passwords wait to be checked than may.
+    PasswordsOverloaded,
+    /// The provider has not verified the address.
+    EmailUnverified,
+    /// What the provider answered proves nothing; says what is wrong with it.
+    ProviderRefused(String),
+    /// The provider does not answer.
+    ProviderUnavailable(String),
 }
 
 impl From<Violation> for Error {

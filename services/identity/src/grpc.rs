@@ -1,15 +1,25 @@
-//! The three gRPC services: decode into domain types, let the store decide, encode.
+//! The gRPC services: decode into domain types, let the store decide, encode.
 
 mod api_keys;
 mod authentication;
+mod json_web_keys;
+mod providers;
+mod second_factors;
+mod sessions;
+mod users;
 mod workspaces;
 
+pub(crate) use json_web_keys::JsonWebKeys;
+pub(crate) use providers::ProviderSignIns;
+
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use pg::requests::Request;
 use proto::common::v1::ErrorReason;
 use rpc::{ApiKeyId, WorkspaceId};
+use tonic::Code;
 use uuid::Uuid;
 
 use crate::domain::{Error, LIVE_KEYS_MAX, LastUses, Violation};
@@ -58,9 +68,12 @@ fn identified(workspace: WorkspaceId, id: Uuid, fingerprint: &[u8; 32]) -> Reque
 }
 
 /// The one place where a domain's error becomes the wire's. `message` is the field of the request that holds what the
-/// error's field belongs to, such as `api_key`.
+/// error's field belongs to, such as `api_key`; empty: the request itself.
 fn refusal(message: &str, error: Error) -> rpc::Error {
     match error {
+        Error::Invalid(Violation { field, why }) if message.is_empty() => {
+            rpc::Error::invalid(field, why)
+        }
         Error::Invalid(Violation { field, why }) => {
             rpc::Error::invalid(format!("{message}.{field}"), why)
         }
@@ -70,6 +83,46 @@ fn refusal(message: &str, error: Error) -> rpc::Error {
         )),
         Error::EtagMismatch => rpc::Error::etag_mismatch(),
         Error::RequestIdReused => rpc::Error::request_id_reused(),
+        Error::SignInRefused => rpc::Error::unauthenticated(
+            ErrorReason::SignInRefused,
+            "e-mail address or password is wrong",
+        ),
+        Error::TokenInvalid => rpc::Error::new(
+            Code::PermissionDenied,
+            ErrorReason::TokenInvalid,
+            "the token is unknown, used, or expired; ask for another one",
+        ),
+        Error::SessionEnded => rpc::Error::unauthenticated(
+            ErrorReason::SessionEnded,
+            "the session has ended; sign in again",
+        ),
+        Error::FactorRefused => rpc::Error::unauthenticated(
+            ErrorReason::FactorRefused,
+            "the code is wrong, or was used before",
+        ),
+        Error::EmailTaken => rpc::Error::already_exists("email", "the e-mail address"),
+        Error::Conflict(why) => rpc::Error::state_conflict(why),
+        Error::RateLimited(wait) => rpc::Error::rate_limited(
+            format!("too many attempts; try again in {} s", wait.as_secs()),
+            wait,
+        ),
+        Error::PasswordsOverloaded => rpc::Error::overloaded(
+            "too many passwords wait to be checked; try again",
+            Duration::from_secs(1),
+        ),
+        Error::EmailUnverified => rpc::Error::new(
+            Code::PermissionDenied,
+            ErrorReason::EmailUnverified,
+            "the provider has not verified the e-mail address; verify it there, or sign up here",
+        ),
+        Error::ProviderRefused(why) => rpc::Error::new(
+            Code::PermissionDenied,
+            ErrorReason::ProviderRefused,
+            format!("the provider's answer proves nothing: {why}"),
+        ),
+        Error::ProviderUnavailable(why) => {
+            rpc::Error::unavailable(ErrorReason::ProviderUnavailable, why)
+        }
     }
 }
 
@@ -77,7 +130,8 @@ fn refusal(message: &str, error: Error) -> rpc::Error {
 fn failed(message: &str, failure: Failure) -> rpc::Error {
     match failure {
         Failure::Domain(error) => refusal(message, error),
-        Failure::Corrupt(what) => rpc::Error::internal(&what),
+        Failure::Call(error) => error,
+        Failure::Corrupt(what) | Failure::Sealed(what) => rpc::Error::internal(&what),
         Failure::Database(error) => match pg::Failure::of(&error) {
             pg::Failure::Unavailable => {
                 tracing::warn!(error = %error, "store unavailable");

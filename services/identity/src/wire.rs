@@ -3,9 +3,10 @@
 use prost::Message as _;
 use proto::events::v1::ApiKeyChanged;
 use proto::identity::v1 as api;
-use rpc::{Principal, time};
+use rpc::{Principal, SessionId, time};
 
-use crate::domain::{ApiKey, Workspace};
+use crate::domain::{ApiKey, User, Workspace};
+use crate::store::Session;
 
 /// The encoded value of a key's change.
 pub(crate) fn api_key_changed(key: &ApiKey) -> Vec<u8> {
@@ -40,4 +41,30 @@ pub(crate) fn api_key(key: &ApiKey) -> api::ApiKey {
 /// Whom a key stands for.
 pub(crate) fn principal(key: &ApiKey) -> proto::common::v1::Principal {
     Principal::api_key(key.id, key.workspace, key.scopes).to_proto()
+}
+
+/// A user.
+pub(crate) fn user(user: &User) -> api::User {
+    api::User {
+        name: user.name(),
+        email: user.email.as_str().to_owned(),
+        display_name: user.display_name.clone(),
+        totp_enabled: user.totp_enabled,
+        password_set: user.password.is_some(),
+        create_time: Some(time::to_proto(user.create_time)),
+        update_time: Some(time::to_proto(user.update_time)),
+        etag: user.etag(),
+    }
+}
+
+/// A session, as seen from one of them.
+pub(crate) fn session(session: &Session, current: SessionId) -> api::Session {
+    api::Session {
+        name: format!("users/{}/sessions/{}", session.user, session.id),
+        label: session.label.clone(),
+        create_time: Some(time::to_proto(session.create_time)),
+        refresh_time: Some(time::to_proto(session.refresh_time)),
+        expire_time: Some(time::to_proto(session.expire_time)),
+        current: session.id == current,
+    }
 }

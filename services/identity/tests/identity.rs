@@ -5,7 +5,16 @@
 mod identity {
     mod api_keys;
     mod authentication;
+    mod erasure;
     mod harness;
+    mod mails;
+    mod people;
+    mod provider;
+    mod providers;
+    mod reseal;
+    mod second_factors;
+    mod sessions;
     mod tenancy;
+    mod users;
     mod workspaces;
 }

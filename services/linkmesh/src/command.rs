@@ -55,6 +55,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: crate::api_key::Command,
     },
+    /// Personal data, and the keys that it is sealed with
+    Identity {
+        #[command(subcommand)]
+        command: crate::identity_command::Command,
+    },
     /// The aggregator that folds clicks into counts: its partitions and its dead letters
     Analytics {
         #[command(subcommand)]

@@ -80,6 +80,7 @@ async fn start(arguments: Arguments, stop: CancellationToken) -> anyhow::Result<
     let site = Site::open(&arguments.folder)?;
     let ports = Ports::choose(&site.data.join("ports.json"), arguments.listen)?;
     let id = kept_id(&site.data.join("id"))?;
+    seal::Keyring::open_or_create(&settings::keyring(&site.data))?;
     let postgres_options = stack::Options {
         // For root it may lie elsewhere: then a folder that was removed must not meet its data again.
         folder: site.data.join(format!("postgres-{}", id.simple())),

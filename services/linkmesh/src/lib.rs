@@ -8,6 +8,7 @@ mod command;
 mod config;
 mod config_check;
 mod dev;
+mod identity_command;
 mod mesh_command;
 mod migrate;
 mod operator;
@@ -75,6 +76,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Mesh { command } => Box::pin(mesh_command::run(command)).await,
         Command::Workspace { command } => Box::pin(workspace::run(command)).await,
         Command::ApiKey { command } => Box::pin(api_key::run(command)).await,
+        Command::Identity { command } => Box::pin(identity_command::run(command)).await,
         Command::Analytics { command } => Box::pin(analytics_command::run(command)).await,
         Command::Config { command } => config_check::run(command),
     }

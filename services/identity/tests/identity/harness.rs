@@ -1,5 +1,6 @@
 //! One identity service in a host of its own, and clients that call it as the edge and the operator do.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,19 +31,41 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Service {
     pub(super) bus: Bus,
     pub(super) database: TestDatabase,
-    edge: Mesh,
+    /// Where mails are written.
+    pub(super) mails: PathBuf,
+    /// The keys that personal data is sealed with.
+    pub(super) keyring: PathBuf,
+    pub(super) edge: Mesh,
     operator: Mesh,
     stop: CancellationToken,
     host: JoinHandle<anyhow::Result<()>>,
-    _folder: TempDir,
+    pub(super) folder: TempDir,
 }
 
 impl Service {
-    #[expect(clippy::disallowed_methods, reason = "joined in `stop`")]
     pub(super) async fn start() -> Self {
+        Self::start_with(|_| (), None).await
+    }
+
+    /// With other settings, or another mailer than the folder.
+    pub(super) async fn start_with(
+        configure: impl FnOnce(&mut identity::Config),
+        mailer: Option<Arc<dyn identity::Mailer>>,
+    ) -> Self {
         let schema = (identity::NAME, &identity::MIGRATIONS);
         let database = TestDatabase::migrated(&[schema]).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
+        Self::start_on(database, folder, configure, mailer).await
+    }
+
+    /// On what an earlier one has left.
+    #[expect(clippy::disallowed_methods, reason = "joined in `stop`")]
+    pub(super) async fn start_on(
+        database: TestDatabase,
+        folder: TempDir,
+        configure: impl FnOnce(&mut identity::Config),
+        mailer: Option<Arc<dyn identity::Mailer>>,
+    ) -> Self {
         let authority = LocalAuthority::open_or_create(&folder.path().join("authority")).unwrap();
         let registry = mesh::registry::open("memory:").unwrap();
         let mut config = HostConfig::default();
@@ -51,13 +74,21 @@ impl Service {
         config.host.instance = Some("identity-test".to_owned());
         let (give_bus, bus) = oneshot::channel();
         let (ready, is_ready) = oneshot::channel();
-        let identity_config = identity::Config { postgres: database.config() };
+        let keyring = folder.path().join("keyring.toml");
+        seal::Keyring::open_or_create(&keyring).unwrap();
+        let mails = folder.path().join("mails");
+        let mut identity_config = identity::Config::new(database.config(), &keyring);
+        identity_config.mail.folder = Some(mails.clone());
+        configure(&mut identity_config);
         let stop = CancellationToken::new();
         let host = Host::new(config, "test")
             .with_registry(registry.clone())
-            .add(identity::NAME, "127.0.0.1:0".parse().unwrap(), |cx| {
+            .add(identity::NAME, "127.0.0.1:0".parse().unwrap(), async move |cx| {
                 drop(give_bus.send(cx.bus.clone()));
-                identity::assemble(identity_config, cx)
+                match mailer {
+                    Some(mailer) => identity::assemble_with(identity_config, cx, mailer).await,
+                    None => identity::assemble(identity_config, cx).await,
+                }
             })
             .tell_when_ready(ready);
         let host = tokio::spawn(host.run(stop.clone()));
@@ -66,9 +97,11 @@ impl Service {
             edge: mesh_of(&authority, &registry, "edge"),
             operator: mesh_of(&authority, &registry, "operator"),
             database,
+            mails,
+            keyring,
             stop,
             host,
-            _folder: folder,
+            folder,
         };
         if tokio::time::timeout(PATIENCE, is_ready).await.is_ok_and(|told| told.is_ok()) {
             return service;
@@ -132,11 +165,16 @@ impl Service {
 
     /// Stops the service; the database stays.
     pub(super) async fn stop(self) -> TestDatabase {
+        self.stop_for_another().await.0
+    }
+
+    /// Stops the service; database and folder stay.
+    pub(super) async fn stop_for_another(self) -> (TestDatabase, TempDir) {
         self.stop.cancel();
         tokio::time::timeout(PATIENCE, self.host).await.unwrap().unwrap().unwrap();
         self.edge.close().await;
         self.operator.close().await;
-        self.database
+        (self.database, self.folder)
     }
 }
 
