@@ -30,6 +30,8 @@ use crate::rest;
 
 /// Under what a request for a short link is counted.
 const SLUG_ROUTE: &str = "/{slug}";
+/// Whose methods are told which network a call is from: those that can be guessed at.
+const IDENTITY: &str = "/linkmesh.identity.";
 /// Under what everything is counted that leads nowhere.
 const UNKNOWN_ROUTE: &str = "unknown";
 
@@ -65,7 +67,7 @@ pub(crate) async fn answer(
         edge.http.observe(method, SLUG_ROUTE, status, "", took);
         return Ok(response);
     }
-    Ok(Box::pin(call(edge, request, began)).await)
+    Ok(Box::pin(call(edge, peer, request, began)).await)
 }
 
 /// Whether nobody can tell which host is meant: RFC 9112, section 3.2, wants such a request refused, since a proxy before us
@@ -82,7 +84,12 @@ fn is_for_slug<B>(request: &Request<B>) -> bool {
     is_read && is_one_segment && Dialect::of(request.headers()).is_none()
 }
 
-async fn call(edge: Arc<Edge>, request: Request<Incoming>, began: Instant) -> Response<Body> {
+async fn call(
+    edge: Arc<Edge>,
+    peer: SocketAddr,
+    mut request: Request<Incoming>,
+    began: Instant,
+) -> Response<Body> {
     let gateway = &edge.gateway;
     let origin = request.headers().get(header::ORIGIN).cloned();
     if let Some(preflight) = gateway.cors.preflight(&request) {
@@ -109,6 +116,11 @@ async fn call(edge: Arc<Edge>, request: Request<Incoming>, began: Instant) -> Re
     };
     if let Some(method) = method {
         observation.route = method.path;
+        if method.path.starts_with(IDENTITY)
+            && let Some(network) = edge.redirects.network(peer.ip(), request.headers())
+        {
+            request.extensions_mut().insert(network);
+        }
     } else if dialect.is_some() {
         let local = health::local_service(request.uri().path());
         observation.route = local.unwrap_or(UNKNOWN_ROUTE);
@@ -144,7 +156,7 @@ fn find_rest<B>(
     request: &Request<B>,
 ) -> Result<(transcode::Match<'static>, methods::Method), Fault> {
     let path = request.uri().path();
-    if path.starts_with("/v1/") {
+    if path.starts_with("/v1/") || path.starts_with("/.well-known/") {
         return rest::find(request);
     }
     let is_slug_like = path.len() > 1 && !path[1..].contains('/');

@@ -182,6 +182,7 @@ async fn call(
     *upstream.version_mut() = Version::HTTP_2;
     *upstream.uri_mut() = http::Uri::from_static(method.path);
     let mut metadata = upstream::metadata(&head.headers, principal, deadline, true);
+    upstream::tell_network(&head.extensions, &mut metadata);
     metadata.insert(header::CONTENT_TYPE, Dialect::Grpc.content_type());
     metadata.insert(header::TE, HeaderValue::from_static("trailers"));
     *upstream.headers_mut() = metadata;

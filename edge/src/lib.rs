@@ -1,7 +1,7 @@
 //! The edge: one port for redirects, REST, gRPC-Web and gRPC, before everything that Linkmesh is.
 //!
 //! What must stay true: a click is in the spool before its redirect is sent; no address leaves the process; no client
-//! reaches a method that is not public, or says who it is in any way but by a key; and once this edge has seen a change of a
+//! reaches a method that is not public, or says who it is in any way but by a key or a token; and once this edge has seen a change of a
 //! link or a key, it never serves what was before.
 
 mod address;
@@ -26,6 +26,7 @@ mod rest;
 mod routes;
 mod stream;
 mod target;
+mod tokens;
 mod upstream;
 mod visitors;
 
@@ -58,9 +59,11 @@ use crate::places::Places;
 use crate::redirect::RedirectMetrics;
 use crate::redirect::Redirects;
 use crate::routes::Routes;
+use crate::tokens::Tokens;
 use crate::visitors::Visitors;
 
 pub use config::Config;
+pub use config::TokensConfig;
 
 /// The service's name in the mesh and in the configuration.
 pub const NAME: &str = "edge";
@@ -113,6 +116,11 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
     let routes =
         Routes::new(config.cached_links_max, config.stale_max, l2, &cache_metrics, cx.mesh.clone());
     let keys = Keys::new(&cache_metrics, cx.mesh.clone());
+    let expected = auth::access_token::Expected {
+        issuer: config.tokens.issuer,
+        audience: config.tokens.audience,
+    };
+    let tokens = Tokens::new(expected, cx.mesh.clone());
     let visitors = Visitors::default();
     let (ready, is_ready) = watch::channel(false);
     let lower = |(host, domain): (String, String)| (host.to_ascii_lowercase(), domain);
@@ -130,6 +138,7 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
         gateway: Gateway {
             mesh: cx.mesh.clone(),
             keys: keys.clone(),
+            tokens: tokens.clone(),
             body_bytes_max: config.body_bytes_max,
             cors,
             local: health::routes(cx.mesh.clone(), is_ready.clone())?,
@@ -146,11 +155,16 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
     };
 
     let (bus, mesh) = (cx.bus, cx.mesh);
-    let (for_links, for_keys) = (bus.clone(), bus.clone());
+    let (for_links, for_keys, for_sessions) = (bus.clone(), bus.clone(), bus.clone());
     let tasks = vec![
         Task::new("listener", |stop| listener.run(stop)).stop_within(config.drain_max + STOP_SLACK),
         Task::new("link-changes", |stop| changes::links(routes, for_links, stop)),
         Task::new("key-changes", |stop| changes::keys(keys, for_keys, stop)),
+        Task::new("session-ends", {
+            let tokens = tokens.clone();
+            |stop| changes::sessions(tokens, for_sessions, stop)
+        }),
+        Task::new("signing-keys", |stop| tokens.run(stop)),
         Task::new("salts", |stop| visitors.run(mesh, stop)),
         // Last: by then the listener has appended all there will be.
         Task::new("shipper", |stop| Shipper::run(spool, bus, bus::topics::LINK_EVENTS.name, stop))

@@ -73,7 +73,8 @@ where
         body: &body,
     })?;
 
-    let metadata = upstream::metadata(&head.headers, principal, deadline, false);
+    let mut metadata = upstream::metadata(&head.headers, principal, deadline, false);
+    upstream::tell_network(&head.extensions, &mut metadata);
     let mut call = tonic::Request::new(message);
     *call.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
     let mut client =

@@ -20,12 +20,15 @@ use http_body_util::Limited;
 use rpc::Deadline;
 use rpc::Error;
 use rpc::Principal;
+use rpc::network;
+use rpc::network::NetworkHash;
 use tonic::Status;
 use tonic::codec::Codec;
 use tonic::codec::DecodeBuf;
 use tonic::codec::Decoder;
 use tonic::codec::EncodeBuf;
 use tonic::codec::Encoder;
+use tonic::metadata::BinaryMetadataValue;
 
 use crate::body::BoxError;
 use crate::fault::Fault;
@@ -68,6 +71,14 @@ pub(crate) fn metadata(
         .expect("digits and a letter make a header");
     metadata.insert(HeaderName::from_static(Deadline::HEADER), left);
     metadata
+}
+
+/// Tells a service which network a call is from, if the request's extensions hold that.
+pub(crate) fn tell_network(extensions: &http::Extensions, metadata: &mut HeaderMap) {
+    let Some(network) = extensions.get::<NetworkHash>() else { return };
+    let encoded = BinaryMetadataValue::from_bytes(network);
+    let value = HeaderValue::from_bytes(encoded.as_encoded_bytes()).expect("base 64 is a header's");
+    metadata.insert(HeaderName::from_static(network::METADATA_KEY), value);
 }
 
 /// Until when the client waits: what it says, within what the method may take at all.

@@ -10,5 +10,6 @@ mod edge {
     mod limits;
     mod redirects;
     mod streams;
+    mod tokens;
     mod world;
 }

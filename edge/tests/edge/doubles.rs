@@ -6,6 +6,12 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 
+use auth::access_token::SigningKey;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::Ed25519KeyPair;
+use aws_lc_rs::signature::KeyPair as _;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use futures_util::Stream;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
@@ -53,6 +59,8 @@ pub(super) struct Doubles {
     pub(super) gate: Arc<Semaphore>,
     /// As for `GetLink`, after an answer of the resolver was made up and before it is given.
     pub(super) resolve_gate: Arc<Semaphore>,
+    /// What `identity` signs access tokens with, as PKCS#8.
+    signing_key: Arc<Vec<u8>>,
 }
 
 impl Doubles {
@@ -61,11 +69,32 @@ impl Doubles {
             state: Arc::default(),
             gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             resolve_gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            signing_key: Arc::new(
+                Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new())
+                    .expect("entropy")
+                    .as_ref()
+                    .to_vec(),
+            ),
         }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no test panics with it")
+    }
+
+    /// What `identity` signs with.
+    pub(super) fn signing_key(&self) -> SigningKey {
+        SigningKey::from_pkcs8(self.key_id(), &self.signing_key)
+    }
+
+    fn public_key(&self) -> String {
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&self.signing_key);
+        BASE64_URL_SAFE_NO_PAD.encode(pair.expect("it was made").public_key().as_ref())
+    }
+
+    /// Of no two keys the same.
+    fn key_id(&self) -> String {
+        self.public_key()[..8].to_owned()
     }
 
     fn called<T>(&self, request: &Request<T>) -> Result<(), Status> {
@@ -139,6 +168,25 @@ impl identity::authentication_service_server::AuthenticationService for Doubles 
             read_time: Some(rpc::time::to_proto(now())),
             version,
         }))
+    }
+}
+
+#[tonic::async_trait]
+impl identity::json_web_keys_service_server::JsonWebKeysService for Doubles {
+    async fn get_json_web_keys(
+        &self,
+        _: Request<identity::GetJsonWebKeysRequest>,
+    ) -> Result<Response<identity::GetJsonWebKeysResponse>, Status> {
+        self.answer_or_away()?;
+        let key = identity::JsonWebKey {
+            kty: "OKP".to_owned(),
+            crv: "Ed25519".to_owned(),
+            x: self.public_key(),
+            kid: self.key_id(),
+            alg: "EdDSA".to_owned(),
+            r#use: "sig".to_owned(),
+        };
+        Ok(Response::new(identity::GetJsonWebKeysResponse { keys: vec![key] }))
     }
 }
 
