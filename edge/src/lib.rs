@@ -13,6 +13,7 @@ mod cors;
 mod dispatch;
 mod fault;
 mod gateway;
+mod grants;
 mod grpc;
 mod health;
 mod keys;
@@ -52,6 +53,7 @@ use crate::address::TrustedProxies;
 use crate::cors::Cors;
 use crate::dispatch::Edge;
 use crate::gateway::Gateway;
+use crate::grants::Grants;
 use crate::keys::Keys;
 use crate::listener::Listener;
 use crate::places::Places;
@@ -113,6 +115,7 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
     let routes =
         Routes::new(config.cached_links_max, config.stale_max, l2, &cache_metrics, cx.mesh.clone());
     let keys = Keys::new(&cache_metrics, cx.mesh.clone());
+    let grants = Grants::new(&cache_metrics, cx.mesh.clone());
     let visitors = Visitors::default();
     let (ready, is_ready) = watch::channel(false);
     let lower = |(host, domain): (String, String)| (host.to_ascii_lowercase(), domain);
@@ -146,11 +149,12 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
     };
 
     let (bus, mesh) = (cx.bus, cx.mesh);
-    let (for_links, for_keys) = (bus.clone(), bus.clone());
+    let (for_links, for_keys, for_users) = (bus.clone(), bus.clone(), bus.clone());
     let tasks = vec![
         Task::new("listener", |stop| listener.run(stop)).stop_within(config.drain_max + STOP_SLACK),
         Task::new("link-changes", |stop| changes::links(routes, for_links, stop)),
         Task::new("key-changes", |stop| changes::keys(keys, for_keys, stop)),
+        Task::new("user-changes", |stop| changes::users(grants, for_users, stop)),
         Task::new("salts", |stop| visitors.run(mesh, stop)),
         // Last: by then the listener has appended all there will be.
         Task::new("shipper", |stop| Shipper::run(spool, bus, bus::topics::LINK_EVENTS.name, stop))

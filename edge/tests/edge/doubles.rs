@@ -140,6 +140,13 @@ impl identity::authentication_service_server::AuthenticationService for Doubles 
             version,
         }))
     }
+
+    async fn get_user_grants(
+        &self,
+        _request: Request<identity::GetUserGrantsRequest>,
+    ) -> Result<Response<identity::GetUserGrantsResponse>, Status> {
+        Err(Status::unimplemented("no test asks"))
+    }
 }
 
 #[tonic::async_trait]

@@ -43,5 +43,16 @@ pub const LINK_CHANGES: TopicSpec =
 pub const KEY_CHANGES: TopicSpec =
     TopicSpec { name: "key-changes", partitions: 1, retention: Retention::Compact };
 
+/// What happened to users' accounts, for whoever acts on it. Everyone follows all of it.
+pub const USER_EVENTS: TopicSpec = TopicSpec {
+    name: "user-events",
+    partitions: 1,
+    retention: Retention::Delete(DAY.saturating_mul(36)),
+};
+
+/// Users of whom edges must forget what they may do where.
+pub const USER_CHANGES: TopicSpec =
+    TopicSpec { name: "user-changes", partitions: 1, retention: Retention::Compact };
+
 /// Every topic, for a start that ensures them all.
-pub const ALL: [TopicSpec; 3] = [LINK_EVENTS, LINK_CHANGES, KEY_CHANGES];
+pub const ALL: [TopicSpec; 5] = [LINK_EVENTS, LINK_CHANGES, KEY_CHANGES, USER_EVENTS, USER_CHANGES];

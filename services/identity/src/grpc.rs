@@ -1,7 +1,10 @@
-//! The three gRPC services: decode into domain types, let the store decide, encode.
+//! The gRPC services: decode into domain types, let the store decide, encode.
 
 mod api_keys;
+mod audit;
 mod authentication;
+mod members;
+mod service_accounts;
 mod workspaces;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,11 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use pg::requests::Request;
 use proto::common::v1::ErrorReason;
-use rpc::{ApiKeyId, WorkspaceId};
+use rpc::{ApiKeyId, Principal, request_id};
 use uuid::Uuid;
 
 use crate::domain::{Error, LIVE_KEYS_MAX, LastUses, Violation};
-use crate::store::{Failure, Store};
+use crate::store::{Act, Failure, Store};
 
 /// All of the service's calls. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -52,15 +55,45 @@ impl Api {
     }
 }
 
-/// A request id with what it stands for.
-fn identified(workspace: WorkspaceId, id: Uuid, fingerprint: &[u8; 32]) -> Request<'_> {
-    Request { workspace: workspace.uuid(), id, fingerprint }
+/// The request id of a call, if it has one, with what it stands for, and when the call came.
+struct Identified {
+    /// Ids of different workspaces, or users, have nothing to do with each other.
+    namespace: Uuid,
+    id: Option<Uuid>,
+    fingerprint: [u8; 32],
+    now: Timestamp,
+}
+
+impl Identified {
+    fn new(
+        namespace: Uuid,
+        id: &str,
+        method: &str,
+        message: &impl prost::Message,
+    ) -> Result<Self, rpc::Error> {
+        let id = request_id::optional(id)?;
+        let fingerprint = request_id::fingerprint(method, message);
+        Ok(Self { namespace, id, fingerprint, now: now_in_micros() })
+    }
+
+    /// What its caller does.
+    fn act<'a>(&'a self, by: &'a Principal) -> Act<'a> {
+        let request = self.id.map(|id| Request {
+            workspace: self.namespace,
+            id,
+            fingerprint: &self.fingerprint,
+        });
+        Act { by, request, now: self.now }
+    }
 }
 
 /// The one place where a domain's error becomes the wire's. `message` is the field of the request that holds what the
-/// error's field belongs to, such as `api_key`.
+/// error's field belongs to, such as `api_key`; empty: the request itself.
 fn refusal(message: &str, error: Error) -> rpc::Error {
     match error {
+        Error::Invalid(Violation { field, why }) if message.is_empty() => {
+            rpc::Error::invalid(field, why)
+        }
         Error::Invalid(Violation { field, why }) => {
             rpc::Error::invalid(format!("{message}.{field}"), why)
         }
@@ -70,6 +103,7 @@ fn refusal(message: &str, error: Error) -> rpc::Error {
         )),
         Error::EtagMismatch => rpc::Error::etag_mismatch(),
         Error::RequestIdReused => rpc::Error::request_id_reused(),
+        Error::Conflict(why) => rpc::Error::state_conflict(why),
     }
 }
 
@@ -77,6 +111,7 @@ fn refusal(message: &str, error: Error) -> rpc::Error {
 fn failed(message: &str, failure: Failure) -> rpc::Error {
     match failure {
         Failure::Domain(error) => refusal(message, error),
+        Failure::Call(error) => error,
         Failure::Corrupt(what) => rpc::Error::internal(&what),
         Failure::Database(error) => match pg::Failure::of(&error) {
             pg::Failure::Unavailable => {
@@ -91,11 +126,6 @@ fn failed(message: &str, failure: Failure) -> rpc::Error {
             | pg::Failure::Other => rpc::Error::internal(&error),
         },
     }
-}
-
-/// Decodes a response that was kept under a request id.
-fn replayed<M: prost::Message + Default>(bytes: &[u8]) -> Result<M, rpc::Error> {
-    M::decode(bytes).map_err(|error| rpc::Error::internal(&error))
 }
 
 /// The present, cut to the microseconds that are kept, so that the first answer is the later ones'.

@@ -1,7 +1,8 @@
-//! Identity: workspaces, their API keys, and whom a key stands for.
+//! Identity: workspaces, their members, service accounts and API keys, whom a key stands for, what a user may do where, and the log
+//! of all that was done to any of it.
 //!
-//! The secret of a key is shown once and stored nowhere. A revocation is announced on `key-changes`, so that edges forget what
-//! they remember of the key.
+//! The secret of a key is shown once and stored nowhere. A revocation is announced on `key-changes`, a change of
+//! somebody's memberships on `user-changes`, so that edges forget what they remember.
 
 mod config;
 mod domain;
@@ -15,7 +16,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use proto::identity::v1::api_keys_service_server::{self, ApiKeysServiceServer};
+use proto::identity::v1::audit_service_server::{self, AuditServiceServer};
 use proto::identity::v1::authentication_service_server::{self, AuthenticationServiceServer};
+use proto::identity::v1::members_service_server::{self, MembersServiceServer};
+use proto::identity::v1::service_accounts_service_server::{self, ServiceAccountsServiceServer};
 use proto::identity::v1::workspaces_service_server::{self, WorkspacesServiceServer};
 use service::{Assembly, Condition, Context, Task};
 use tokio::sync::watch;
@@ -50,16 +54,25 @@ pub async fn assemble(config: Config, cx: Context) -> anyhow::Result<Assembly> {
 
     let routes = tonic::service::Routes::new(WorkspacesServiceServer::new(api.clone()))
         .add_service(ApiKeysServiceServer::new(api.clone()))
+        .add_service(AuditServiceServer::new(api.clone()))
+        .add_service(MembersServiceServer::new(api.clone()))
+        .add_service(ServiceAccountsServiceServer::new(api.clone()))
         .add_service(AuthenticationServiceServer::new(api.clone()));
     let access = mesh::Access::new()
         .allow(workspaces_service_server::SERVICE_NAME, &["edge", "operator"])
         .allow(api_keys_service_server::SERVICE_NAME, &["edge", "operator"])
+        .allow(audit_service_server::SERVICE_NAME, &["edge", "operator"])
+        .allow(members_service_server::SERVICE_NAME, &["edge", "operator"])
+        .allow(service_accounts_service_server::SERVICE_NAME, &["edge", "operator"])
         .allow(authentication_service_server::SERVICE_NAME, &["edge"]);
     Ok(Assembly {
         routes,
         grpc_services: vec![
             workspaces_service_server::SERVICE_NAME,
             api_keys_service_server::SERVICE_NAME,
+            audit_service_server::SERVICE_NAME,
+            members_service_server::SERVICE_NAME,
+            service_accounts_service_server::SERVICE_NAME,
             authentication_service_server::SERVICE_NAME,
         ],
         access,

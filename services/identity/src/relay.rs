@@ -1,15 +1,20 @@
-//! The relay: revocations go from the outbox to the topic `key-changes`, in order, one relay at a time.
+//! The relay: what is in the outbox goes to its topics, in order, one relay at a time.
 
+use bus::TopicSpec;
+use bus::topics::{KEY_CHANGES, USER_CHANGES, USER_EVENTS};
 use service::Task;
 use service::relay::{Announcement, Announcer};
 
 use crate::store::Store;
 
+/// Where it goes.
+const TOPICS: [TopicSpec; 3] = [KEY_CHANGES, USER_CHANGES, USER_EVENTS];
+
 /// The task. It ends with what it was publishing still in the outbox.
 pub(crate) fn task(store: Store, bus: bus::Bus) -> Task {
     Task::new("identity-relay", move |stop| async move {
-        let announcer = Announcer::new(bus, &[bus::topics::KEY_CHANGES]);
-        // Edges follow the topic from before the first change, so it is made before there is one.
+        let announcer = Announcer::new(bus, &TOPICS);
+        // Edges follow topics from before the first change, so they are made before there is one.
         if stop.run_until_cancelled(announcer.make_topics()).await.is_none() {
             return Ok(());
         }

@@ -1,11 +1,18 @@
-//! What is in Postgres: workspaces, API keys, request ids and the outbox, always under the schema `identity`.
+//! What is in Postgres: workspaces, who may do what in them, request ids, the audit log and the outbox, always under the schema
+//! `identity`.
 //!
-//! What must stay true: a revocation and its row in the outbox are one transaction, and no secret is ever written.
+//! What must stay true: an act, what is announced of it and what is logged of it are one transaction, and no secret is ever written.
 
+mod act;
 mod api_keys;
+pub(crate) mod audit;
+mod members;
+mod service_accounts;
 mod workspaces;
 
-pub(crate) use api_keys::NewKey;
+pub(crate) use act::Act;
+pub(crate) use api_keys::Presented;
+pub(crate) use service_accounts::ServiceAccountEdit;
 pub(crate) use workspaces::WorkspaceEdit;
 
 use jiff::Timestamp;
@@ -39,6 +46,8 @@ pub(crate) enum Failure {
     Database(sqlx::Error),
     /// A row that breaks our own rules.
     Corrupt(String),
+    /// What is the wire's error already.
+    Call(rpc::Error),
 }
 
 impl From<domain::Error> for Failure {
@@ -47,19 +56,16 @@ impl From<domain::Error> for Failure {
     }
 }
 
+impl From<rpc::Error> for Failure {
+    fn from(error: rpc::Error) -> Self {
+        Failure::Call(error)
+    }
+}
+
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         Failure::Database(error)
     }
-}
-
-/// What came of a call that may carry a request id.
-#[derive(Debug)]
-pub(crate) enum Outcome<T> {
-    /// It had its effect now.
-    Done(T),
-    /// It had its effect before, and this was the encoded response.
-    Replayed(Vec<u8>),
 }
 
 impl Store {

@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails, in its helpers too")]
 
 mod identity {
+    mod access;
     mod api_keys;
+    mod audit;
     mod authentication;
     mod harness;
+    mod members;
+    mod service_accounts;
     mod tenancy;
     mod workspaces;
 }

@@ -4,6 +4,7 @@
 
 mod analytics_command;
 mod api_key;
+mod audit_command;
 mod command;
 mod config;
 mod config_check;
@@ -76,6 +77,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Workspace { command } => Box::pin(workspace::run(command)).await,
         Command::ApiKey { command } => Box::pin(api_key::run(command)).await,
         Command::Analytics { command } => Box::pin(analytics_command::run(command)).await,
+        Command::Audit { command } => Box::pin(audit_command::run(command)).await,
         Command::Config { command } => config_check::run(command),
     }
 }
