@@ -1,4 +1,5 @@
-//! Follows what changes: links, which it takes over, and API keys, which it forgets.
+//! Follows what changes: links, which it takes over, API keys and users' memberships, which it forgets, and sessions, which it
+//! refuses once they have ended.
 //!
 //! The end of a topic is noted as soon as it can be, and what was read before that moment is read again: a change that was
 //! missed is never served beyond. While the bus is away, entries run out after their 30 s.
@@ -15,11 +16,15 @@ use bus::TopicSpec;
 use jiff::Timestamp;
 use proto::events::v1::ApiKeyChanged;
 use proto::events::v1::LinkChanged;
+use proto::events::v1::SessionEnded;
+use proto::events::v1::UserGrantsChanged;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::grants::Grants;
 use crate::keys::Keys;
 use crate::routes::Routes;
+use crate::tokens::Tokens;
 
 /// Changes that are taken at once.
 const BATCH_MAX: usize = 512;
@@ -32,7 +37,7 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(crate) async fn links(routes: Routes, bus: Bus, stop: CancellationToken) -> anyhow::Result<()> {
     let doubt = routes.clone();
     let doubt = move || doubt.doubt(Timestamp::now().as_microsecond());
-    follow(bus, bus::topics::LINK_CHANGES, stop, doubt, move |records| {
+    follow(bus, bus::topics::LINK_CHANGES, Start::End, stop, doubt, move |records| {
         let routes = routes.clone();
         let changes = records.iter().filter_map(decode::<LinkChanged>).collect();
         async move { routes.apply(changes, Timestamp::now().as_microsecond()).await }
@@ -44,10 +49,48 @@ pub(crate) async fn links(routes: Routes, bus: Bus, stop: CancellationToken) -> 
 pub(crate) async fn keys(keys: Keys, bus: Bus, stop: CancellationToken) -> anyhow::Result<()> {
     let doubt = keys.clone();
     let doubt = move || doubt.doubt(Timestamp::now().as_microsecond());
-    follow(bus, bus::topics::KEY_CHANGES, stop, doubt, move |records| {
+    follow(bus, bus::topics::KEY_CHANGES, Start::End, stop, doubt, move |records| {
         let now_micros = Timestamp::now().as_microsecond();
         for change in records.iter().filter_map(decode::<ApiKeyChanged>) {
             keys.outdate(&change.prefix, change.version, now_micros);
+        }
+        std::future::ready(())
+    })
+    .await
+}
+
+/// Follows `session-ends` until `stop`, from its beginning: it goes back further than any token lives, so that an edge that was
+/// away, or is new, knows of every session that matters.
+pub(crate) async fn sessions(
+    tokens: Tokens,
+    bus: Bus,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    follow(
+        bus,
+        bus::topics::SESSION_ENDS,
+        Start::Beginning,
+        stop,
+        || (),
+        move |records| {
+            let now_micros = Timestamp::now().as_microsecond();
+            for ended in records.iter().filter_map(decode::<SessionEnded>) {
+                tokens.end(&ended, now_micros);
+            }
+            std::future::ready(())
+        },
+    )
+    .await
+}
+
+/// Follows `user-changes` until `stop`.
+pub(crate) async fn users(grants: Grants, bus: Bus, stop: CancellationToken) -> anyhow::Result<()> {
+    let doubt = grants.clone();
+    let doubt = move || doubt.doubt(Timestamp::now().as_microsecond());
+    follow(bus, bus::topics::USER_CHANGES, Start::End, stop, doubt, move |records| {
+        let now_micros = Timestamp::now().as_microsecond();
+        for change in records.iter().filter_map(decode::<UserGrantsChanged>) {
+            grants.outdate(&change.user_id, change.version, now_micros);
         }
         std::future::ready(())
     })
@@ -68,6 +111,7 @@ fn decode<M: prost::Message + Default>(record: &Stored) -> Option<M> {
 async fn follow<F, W>(
     bus: Bus,
     topic: TopicSpec,
+    start: Start,
     stop: CancellationToken,
     doubt: impl Fn() + Clone + Send + Sync + 'static,
     apply: F,
@@ -84,7 +128,7 @@ where
         let (bus, stop) = (bus.clone(), stop.clone());
         let (doubt, apply) = (doubt.clone(), apply.clone());
         readers.spawn(async move {
-            let following = follow_partition(&bus, topic.name, partition, &doubt, &apply);
+            let following = follow_partition(&bus, (topic.name, partition), start, &doubt, &apply);
             stop.run_until_cancelled(following).await;
         });
     }
@@ -110,8 +154,8 @@ async fn partitions(bus: &Bus, topic: &TopicSpec) -> u32 {
 
 async fn follow_partition<F, W>(
     bus: &Bus,
-    topic: &'static str,
-    partition: u32,
+    (topic, partition): (&'static str, u32),
+    start: Start,
     doubt: &(impl Fn() + Sync),
     apply: &F,
 ) where
@@ -119,13 +163,13 @@ async fn follow_partition<F, W>(
     W: Future<Output = ()> + Send,
 {
     loop {
-        let mut reader = reader_at_end(bus, topic, partition).await;
+        let mut reader = reader_at(bus, topic, partition, start).await;
         doubt();
         loop {
             match reader.next(BATCH_MAX, READ_WAIT).await {
                 Ok(records) if records.is_empty() => {}
                 Ok(records) => apply(records).await,
-                // For this reader it stays so: the next one begins at the end, and doubts what was remembered.
+                // For this reader it stays so: the next one begins anew, and doubts what was remembered.
                 Err(error @ (ReadError::OutOfRange { .. } | ReadError::Damaged(_))) => {
                     tracing::error!(topic, partition, error = %error, "changes were missed");
                     tokio::time::sleep(RETRY).await;
@@ -140,9 +184,9 @@ async fn follow_partition<F, W>(
     }
 }
 
-async fn reader_at_end(bus: &Bus, topic: &'static str, partition: u32) -> Reader {
+async fn reader_at(bus: &Bus, topic: &'static str, partition: u32, start: Start) -> Reader {
     loop {
-        match bus.reader(topic, partition, Start::End).await {
+        match bus.reader(topic, partition, start).await {
             Ok(reader) => return reader,
             Err(error) => {
                 tracing::warn!(topic, partition, error = %error, "changes can't be followed");

@@ -40,6 +40,8 @@ pub struct Config {
     pub body_bytes_max: usize,
     /// Bytes that the spool may take on disk before clicks are lost (and counted as lost), at least 32 MiB.
     pub spool_bytes_max: u64,
+    /// What access tokens must say.
+    pub tokens: TokensConfig,
     /// Origins of browser pages that may call the API; `*` is every origin, without credentials.
     pub cors_origins: Vec<String>,
     /// How long what is in flight may take to finish at a stop, 0 s to 1 h.
@@ -48,6 +50,22 @@ pub struct Config {
     /// How long the spool may take to be shipped at a stop, 0 s to 1 h; what is left is shipped by the next start.
     #[serde(with = "service::duration")]
     pub ship_max: Duration,
+}
+
+/// The section `[edge.tokens]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokensConfig {
+    /// `iss`, to the letter: `identity.tokens.issuer`.
+    pub issuer: String,
+    /// `aud`, to the letter: `identity.tokens.audience`.
+    pub audience: String,
+}
+
+impl Default for TokensConfig {
+    fn default() -> Self {
+        Self { issuer: "linkmesh".to_owned(), audience: "linkmesh".to_owned() }
+    }
 }
 
 impl Default for Config {
@@ -64,6 +82,7 @@ impl Default for Config {
             connections_max: 50_000,
             body_bytes_max: 16 * 1024 * 1024,
             spool_bytes_max: 8 * 1024 * 1024 * 1024,
+            tokens: TokensConfig::default(),
             cors_origins: vec!["*".to_owned()],
             drain_max: Duration::from_secs(20),
             ship_max: Duration::from_secs(30),
@@ -99,6 +118,8 @@ impl Config {
             ("edge.spool_bytes_max", self.spool_bytes_max >= 32 << 20, "must be at least 33554432"),
             ("edge.drain_max", self.drain_max <= hour, "must be 0s to 1h"),
             ("edge.ship_max", self.ship_max <= hour, "must be 0s to 1h"),
+            ("edge.tokens.issuer", !self.tokens.issuer.is_empty(), "must not be empty"),
+            ("edge.tokens.audience", !self.tokens.audience.is_empty(), "must not be empty"),
         ];
         for (key, is_good, why) in checks {
             if !is_good {

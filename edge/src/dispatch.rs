@@ -32,6 +32,8 @@ use crate::upstream;
 
 /// Under what a request for a short link is counted.
 const SLUG_ROUTE: &str = "/{slug}";
+/// Whose methods are told which network a call is from: those that can be guessed at.
+const IDENTITY: &str = "/linkmesh.identity.";
 /// Under what everything is counted that leads nowhere.
 const UNKNOWN_ROUTE: &str = "unknown";
 
@@ -68,7 +70,7 @@ async fn answer(edge: &Arc<Edge>, peer: SocketAddr, request: Request<Incoming>) 
         edge.http.observe(method, SLUG_ROUTE, status, "", took);
         return response;
     }
-    Box::pin(call(edge, request, began)).await
+    Box::pin(call(edge, peer, request, began)).await
 }
 
 /// Whether nobody can tell which host is meant: RFC 9112, section 3.2, wants such a request refused, since a proxy before us
@@ -85,7 +87,12 @@ fn is_for_slug<B>(request: &Request<B>) -> bool {
     is_read && is_one_segment && !protocols::is_grpc(request.headers())
 }
 
-async fn call(edge: &Edge, request: Request<Incoming>, began: Instant) -> Response<Body> {
+async fn call(
+    edge: &Edge,
+    peer: SocketAddr,
+    mut request: Request<Incoming>,
+    began: Instant,
+) -> Response<Body> {
     let gateway = &edge.gateway;
     let origin = request.headers().get(header::ORIGIN).cloned();
     if let Some(preflight) = gateway.cors.preflight(&request) {
@@ -103,7 +110,14 @@ async fn call(edge: &Edge, request: Request<Incoming>, began: Instant) -> Respon
     let (head, body) = request.into_parts();
     let named = gateway.method(head.uri.path());
     let spoken = Call::of(&head, named);
-    let request = Request::from_parts(head, body);
+    request = Request::from_parts(head, body);
+    let found = if spoken.is_none() { Some(find_rest(&request)) } else { None };
+    let method = named.or_else(|| found.as_ref()?.as_ref().ok().map(|(_, method)| *method));
+    if method.is_some_and(|method| method.path.starts_with(IDENTITY))
+        && let Some(network) = edge.redirects.network(peer.ip(), request.headers())
+    {
+        request.extensions_mut().insert(network);
+    }
     let carried = Carried::of(request.headers());
     let (mut response, observation) = match spoken {
         Some(Ok(call)) => {
@@ -122,7 +136,7 @@ async fn call(edge: &Edge, request: Request<Incoming>, began: Instant) -> Respon
             (fault.into_response(), observation(route, None))
         }
         None => {
-            let found = find_rest(&request);
+            let found = found.unwrap_or_else(|| Err(Fault::path_unknown()));
             let route = found.as_ref().map_or(UNKNOWN_ROUTE, |(_, method)| &method.path);
             let span = tracing::info_span!("request", route);
             rpc::trace::adopt(&span, request.headers());
@@ -150,7 +164,7 @@ fn find_rest<B>(
     request: &Request<B>,
 ) -> Result<(transcode::Match<'static>, &'static protocols::Method), Fault> {
     let path = request.uri().path();
-    if path.starts_with("/v1/") {
+    if path.starts_with("/v1/") || path.starts_with("/.well-known/") {
         return rest::find(request);
     }
     let is_slug_like = path.len() > 1 && !path[1..].contains('/');

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::HeaderName;
 use http::HeaderValue;
 use http::Request;
 use http::Response;
+use http::request::Parts;
 use jiff::Timestamp;
 use proto::common::v1::ErrorReason;
 use rpc::Error;
-use rpc::Principal;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
@@ -19,12 +18,15 @@ use tower::Service as _;
 use tower::ServiceExt as _;
 
 use crate::cors::Cors;
+use crate::grants::Grants;
 use crate::health;
 use crate::keys::Keys;
 use crate::methods;
 use crate::protocols::Backend;
 use crate::protocols::Codings;
 use crate::protocols::Method;
+use crate::tokens;
+use crate::tokens::Tokens;
 use crate::upstream;
 
 /// The way from clients to services. Cheap to clone.
@@ -32,6 +34,8 @@ use crate::upstream;
 pub(crate) struct Gateway {
     pub(crate) mesh: mesh::Mesh,
     pub(crate) keys: Keys,
+    pub(crate) tokens: Tokens,
+    pub(crate) grants: Grants,
     pub(crate) body_bytes_max: usize,
     pub(crate) cors: Cors,
     /// Health and reflection, which the edge answers itself.
@@ -41,9 +45,22 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// The principal of whoever sent these headers.
-    pub(crate) async fn principal(&self, headers: &HeaderMap) -> Result<HeaderValue, Status> {
-        self.keys.principal(headers, Timestamp::now().as_microsecond()).await
+    /// The principal of whoever sent these headers; none for a method that does not ask.
+    async fn principal(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Option<HeaderValue>, Status> {
+        if !methods::asks_who(method) {
+            return Ok(None);
+        }
+        let now = Timestamp::now();
+        if let Some(token) = tokens::presented(headers) {
+            let who = self.tokens.signed_in(token, now.as_second()).await?;
+            let now_micros = now.as_microsecond();
+            return self.grants.principal(who.user, who.session, now_micros).await.map(Some);
+        }
+        self.keys.principal(headers, now.as_microsecond()).await.map(Some)
     }
 }
 
@@ -67,13 +84,9 @@ impl Backend for Gateway {
 
     /// Nothing of a client's own metadata passes, so that nothing can pass for ours: no `linkmesh-*`, no `grpc-internal-*`, no
     /// forwarding header.
-    async fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<HeaderMap, Status> {
-        let mut metadata = HeaderMap::with_capacity(8);
-        if methods::find_local(&method.path).is_none() {
-            let principal = self.principal(headers).await?;
-            metadata.insert(HeaderName::from_static(Principal::METADATA_KEY), principal);
-        }
-        Ok(metadata)
+    async fn admit(&self, method: &Method, head: &Parts) -> Result<HeaderMap, Status> {
+        let principal = self.principal(method, &head.headers).await?;
+        Ok(upstream::metadata(principal, &head.extensions))
     }
 
     async fn call(&self, request: Request<Body>) -> Result<Response<Body>, Status> {

@@ -1,7 +1,7 @@
 //! The edge: one port for redirects, REST, gRPC-Web, Connect and gRPC, before everything that Linkmesh is.
 //!
 //! What must stay true: a click is in the spool before its redirect is sent; no address leaves the process; no client
-//! reaches a method that is not public, or says who it is in any way but by a key; and once this edge has seen a change of a
+//! reaches a method that is not public, or says who it is in any way but by a key or a token; and once this edge has seen a change of a
 //! link or a key, it never serves what was before.
 
 mod address;
@@ -13,6 +13,7 @@ mod cors;
 mod dispatch;
 mod fault;
 mod gateway;
+mod grants;
 mod health;
 mod keys;
 mod listener;
@@ -27,6 +28,7 @@ mod routes;
 mod stream;
 mod target;
 mod tls;
+mod tokens;
 mod upstream;
 mod visitors;
 
@@ -52,11 +54,13 @@ use crate::address::TrustedProxies;
 use crate::cors::Cors;
 use crate::dispatch::Edge;
 use crate::gateway::Gateway;
+use crate::grants::Grants;
 use crate::keys::Keys;
 use crate::places::Places;
 use crate::redirect::RedirectMetrics;
 use crate::redirect::Redirects;
 use crate::routes::Routes;
+use crate::tokens::Tokens;
 use crate::visitors::Visitors;
 
 pub use body::Body;
@@ -67,6 +71,7 @@ pub use listener::Listener;
 pub use tls::Tls;
 pub use tls::TlsFiles;
 pub use tls::TlsMetrics;
+pub use config::TokensConfig;
 
 /// The service's name in the mesh and in the configuration.
 pub const NAME: &str = "edge";
@@ -124,6 +129,12 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
     let routes =
         Routes::new(config.cached_links_max, config.stale_max, l2, &cache_metrics, cx.mesh.clone());
     let keys = Keys::new(&cache_metrics, cx.mesh.clone());
+    let expected = auth::access_token::Expected {
+        issuer: config.tokens.issuer,
+        audience: config.tokens.audience,
+    };
+    let tokens = Tokens::new(expected, cx.mesh.clone());
+    let grants = Grants::new(&cache_metrics, cx.mesh.clone());
     let visitors = Visitors::default();
     let (ready, is_ready) = watch::channel(false);
     let lower = |(host, domain): (String, String)| (host.to_ascii_lowercase(), domain);
@@ -141,6 +152,8 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
         gateway: Gateway {
             mesh: cx.mesh.clone(),
             keys: keys.clone(),
+            tokens: tokens.clone(),
+            grants: grants.clone(),
             body_bytes_max: config.body_bytes_max,
             cors,
             local: health::routes(cx.mesh.clone(), is_ready.clone())?,
@@ -160,10 +173,17 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
 
     let (bus, mesh) = (cx.bus, cx.mesh);
     let (for_links, for_keys) = (bus.clone(), bus.clone());
+    let (for_users, for_sessions) = (bus.clone(), bus.clone());
     let mut tasks = vec![
         Task::new("listener", |stop| listener.run(stop)).stop_within(config.drain_max + STOP_SLACK),
         Task::new("link-changes", |stop| changes::links(routes, for_links, stop)),
         Task::new("key-changes", |stop| changes::keys(keys, for_keys, stop)),
+        Task::new("user-changes", |stop| changes::users(grants, for_users, stop)),
+        Task::new("session-ends", {
+            let tokens = tokens.clone();
+            |stop| changes::sessions(tokens, for_sessions, stop)
+        }),
+        Task::new("signing-keys", |stop| tokens.run(stop)),
         Task::new("salts", |stop| visitors.run(mesh, stop)),
         // Last: by then the listener has appended all there will be.
         Task::new("shipper", |stop| Shipper::run(spool, bus, bus::topics::LINK_EVENTS.name, stop))

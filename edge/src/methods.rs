@@ -1,10 +1,11 @@
-//! The public methods: those with `google.api.http`, and nothing else is reachable from outside; and those that the edge answers
-//! itself.
+//! The public methods: those that have a route (`google.api.http`) and say what they ask of their caller; and those that the edge
+//! answers itself. Nothing else is reachable from outside.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use prost_reflect::DescriptorPool;
+use rpc::Requirement;
 use transcode::Options;
 use transcode::RouteTable;
 
@@ -19,8 +20,12 @@ pub(crate) static ROUTES: LazyLock<RouteTable> = LazyLock::new(|| {
 });
 
 /// The public methods of services.
-static METHODS: LazyLock<Methods> =
-    LazyLock::new(|| ROUTES.routes.iter().map(|route| route.method.clone()).collect());
+static METHODS: LazyLock<Methods> = LazyLock::new(|| {
+    let public = ROUTES.routes.iter().filter(|route| {
+        Requirement::of_path(&route.grpc_path).is_some_and(|asks| asks != Requirement::Operator)
+    });
+    public.map(|route| route.method.clone()).collect()
+});
 
 /// The methods that the edge answers itself.
 static LOCAL: LazyLock<Methods> = LazyLock::new(|| {
@@ -45,6 +50,15 @@ pub(crate) fn find(path: &str) -> Option<&'static Method> {
     METHODS.find(path)
 }
 
+/// Whether the method's caller has to prove anything.
+pub(crate) fn asks_who(method: &Method) -> bool {
+    if find_local(&method.path).is_some() {
+        return false;
+    }
+    // What says nothing is not public; were it, it would be for those who are somebody.
+    Requirement::of_path(&method.path) != Some(Requirement::Anyone)
+}
+
 /// The method with this gRPC path that the edge answers itself.
 pub(crate) fn find_local(path: &str) -> Option<&'static Method> {
     LOCAL.find(path)
@@ -60,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_annotated_methods_are_public() {
+    fn only_methods_with_a_route_that_say_what_they_ask_are_public() {
         let create = find("/linkmesh.links.v1.LinksService/CreateLink");
         assert!(create.is_some_and(|method| !method.server_streams && !method.is_read_only));
         let get = find("/linkmesh.links.v1.LinksService/GetLink");
@@ -70,7 +84,7 @@ mod tests {
         for internal in [
             "/linkmesh.links.v1.ResolverService/Resolve",
             "/linkmesh.identity.v1.AuthenticationService/Authenticate",
-            "/linkmesh.identity.v1.WorkspacesService/CreateWorkspace",
+            "/linkmesh.identity.v1.WorkspacesService/SetWorkspaceTier",
             "/linkmesh.analytics.v1.SaltsService/GetSalts",
             "/linkmesh.mesh.v1.MeshService/ListEndpoints",
         ] {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use http::HeaderMap;
 use http::HeaderValue;
 use http::Method;
 use http::Request;
@@ -18,6 +19,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use proto::common::v1::ErrorReason;
 use proto::events::v1::ClickMethod;
+use rpc::network::NetworkHash;
 
 use crate::address::TrustedProxies;
 use crate::body::Body;
@@ -89,6 +91,12 @@ impl RedirectMetrics {
 }
 
 impl Redirects {
+    /// Which network a request is from.
+    pub(crate) fn network(&self, peer: IpAddr, headers: &HeaderMap) -> Option<NetworkHash> {
+        let address = self.proxies.client(peer, headers);
+        self.visitors.network(Timestamp::now().as_microsecond(), address)
+    }
+
     /// Answers a GET or HEAD for one path segment.
     pub(crate) async fn answer<B>(&self, peer: IpAddr, request: &Request<B>) -> Response<Body> {
         let now_micros = Timestamp::now().as_microsecond();

@@ -26,6 +26,7 @@ use crate::fault::Fault;
 use crate::gateway::Gateway;
 use crate::methods;
 use crate::methods::ROUTES;
+use crate::protocols::Backend as _;
 use crate::protocols::Method;
 use crate::stream;
 use crate::stream::Framing;
@@ -64,7 +65,7 @@ where
 {
     let (head, body) = request.into_parts();
     let deadline = upstream::deadline(&head.headers, method, Instant::now())?;
-    let principal = gateway.principal(&head.headers).await?;
+    let mut metadata = gateway.admit(method, &head).await?;
     let body = upstream::read_body(body, gateway.body_bytes_max, deadline).await?;
     let resumed = resumed_query(&found, &head.headers, head.uri.query());
     let message = found.request(RequestParts {
@@ -73,7 +74,9 @@ where
         body: &body,
     })?;
 
-    let metadata = upstream::metadata(principal, deadline);
+    let left = HeaderValue::try_from(deadline.header(Instant::now()))
+        .expect("digits and a letter make a header");
+    metadata.insert(HeaderName::from_static(Deadline::HEADER), left);
     let mut call = tonic::Request::new(message);
     *call.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
     let mut client =

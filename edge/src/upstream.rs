@@ -20,12 +20,15 @@ use http_body_util::Limited;
 use rpc::Deadline;
 use rpc::Error;
 use rpc::Principal;
+use rpc::network;
+use rpc::network::NetworkHash;
 use tonic::Status;
 use tonic::codec::Codec;
 use tonic::codec::DecodeBuf;
 use tonic::codec::Decoder;
 use tonic::codec::EncodeBuf;
 use tonic::codec::Encoder;
+use tonic::metadata::BinaryMetadataValue;
 
 use crate::body::BoxError;
 use crate::fault::Fault;
@@ -46,14 +49,19 @@ const CONNECT_TIMEOUT: HeaderName = HeaderName::from_static("connect-timeout-ms"
 /// As Connect's protocol has it.
 const CONNECT_TIMEOUT_DIGITS_MAX: usize = 10;
 
-/// The metadata of a call on behalf of a client. Nothing of a client's own passes; its trace is passed on by the mesh
-/// (`rpc::trace`).
-pub(crate) fn metadata(principal: HeaderValue, deadline: Deadline) -> HeaderMap {
+/// The metadata of a call on behalf of a client: who it is, if that was asked, and which network it is from, if the request's
+/// extensions hold that. Nothing of a client's own passes; its trace is passed on by the mesh (`rpc::trace`).
+pub(crate) fn metadata(principal: Option<HeaderValue>, extensions: &http::Extensions) -> HeaderMap {
     let mut metadata = HeaderMap::with_capacity(8);
-    metadata.insert(HeaderName::from_static(Principal::METADATA_KEY), principal);
-    let left = HeaderValue::try_from(deadline.header(Instant::now()))
-        .expect("digits and a letter make a header");
-    metadata.insert(HeaderName::from_static(Deadline::HEADER), left);
+    if let Some(principal) = principal {
+        metadata.insert(HeaderName::from_static(Principal::METADATA_KEY), principal);
+    }
+    if let Some(network) = extensions.get::<NetworkHash>() {
+        let encoded = BinaryMetadataValue::from_bytes(network);
+        let value =
+            HeaderValue::from_bytes(encoded.as_encoded_bytes()).expect("base 64 is a header's");
+        metadata.insert(HeaderName::from_static(network::METADATA_KEY), value);
+    }
     metadata
 }
 

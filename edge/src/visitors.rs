@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use proto::analytics::v1::GetSaltsRequest;
 use proto::analytics::v1::Salt;
 use proto::analytics::v1::salts_service_client::SaltsServiceClient;
+use rpc::network::NetworkHash;
 use tokio_util::sync::CancellationToken;
 
 /// 8 bytes of HMAC-SHA-256.
@@ -67,6 +68,21 @@ impl Visitors {
         context.update(user_agent);
         let tag = context.sign();
         tag.as_ref().first_chunk().copied()
+    }
+
+    /// Which network an address is of, as far as this day is concerned: its first 32 bits (IPv4) or 64 (IPv6), which is what one
+    /// subscriber has. None without the day's salt.
+    pub(crate) fn network(&self, now_micros: i64, address: IpAddr) -> Option<NetworkHash> {
+        let day = now_micros.div_euclid(DAY_MICROS);
+        let salts = self.0.load();
+        let salt = salts.iter().find(|salt| salt.day == day)?;
+        let mut context = hmac::Context::with_key(&salt.key);
+        // Shorter than what a visitor's hash begins with, so no network is a visitor.
+        match address.to_canonical() {
+            IpAddr::V4(v4) => context.update(&v4.octets()),
+            IpAddr::V6(v6) => context.update(&v6.octets()[..8]),
+        }
+        context.sign().as_ref().first_chunk().copied()
     }
 
     /// Takes the salts of today and tomorrow, and drops all others. Returns whether tomorrow's is among them.

@@ -12,5 +12,6 @@ mod edge {
     mod protocols;
     mod redirects;
     mod streams;
+    mod tokens;
     mod world;
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::Request;
 use http::Response;
+use http::request::Parts;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
@@ -30,7 +31,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// How long a call may take, whatever its client says.
     fn timeout_max(&self, method: &Method) -> Option<Duration>;
 
-    /// Lets a client in that sent these headers, and says what metadata its call has; what the protocols set themselves is
+    /// Lets a client in that sent this head, and says what metadata its call has; what the protocols set themselves is
     /// overwritten.
     ///
     /// # Errors
@@ -38,7 +39,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn admit(
         &self,
         method: &Method,
-        headers: &HeaderMap,
+        head: &Parts,
     ) -> impl Future<Output = Result<HeaderMap, Status>> + Send;
 
     /// Makes a call of gRPC.

@@ -142,7 +142,7 @@ where
     call.check(&head.headers)?;
     let longest = backend.timeout_max(method).map(|longest| Deadline(now + longest));
     let deadline = upstream::stated(&head.headers, now)?.into_iter().chain(longest).min();
-    let mut metadata = backend.admit(method, &head.headers).await?;
+    let mut metadata = backend.admit(method, &head).await?;
 
     let query = (head.method == HttpMethod::GET)
         .then(|| GetQuery::of(head.uri.query().unwrap_or_default()));

@@ -6,6 +6,12 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 
+use auth::access_token::SigningKey;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::Ed25519KeyPair;
+use aws_lc_rs::signature::KeyPair as _;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use futures_util::Stream;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
@@ -13,6 +19,7 @@ use proto::analytics::v1 as analytics;
 use proto::identity::v1 as identity;
 use proto::links::v1 as links;
 use rpc::Principal;
+use rpc::WorkspaceId;
 use tokio::sync::Semaphore;
 use tonic::Request;
 use tonic::Response;
@@ -26,6 +33,8 @@ pub(super) struct State {
     pub(super) routes: HashMap<(String, String), (Option<links::Route>, i64)>,
     /// Link domains, and whether they tell slugs apart by case.
     pub(super) domains: HashMap<String, bool>,
+    /// The workspace that all calls are about.
+    pub(super) workspace: Option<WorkspaceId>,
     /// Valid keys and their versions.
     pub(super) keys: HashMap<String, (Principal, i64)>,
     /// While set, the resolver and `identity` can't answer.
@@ -50,6 +59,8 @@ pub(super) struct Doubles {
     pub(super) gate: Arc<Semaphore>,
     /// As for `GetLink`, after an answer of the resolver was made up and before it is given.
     pub(super) resolve_gate: Arc<Semaphore>,
+    /// What `identity` signs access tokens with, as PKCS#8.
+    signing_key: Arc<Vec<u8>>,
 }
 
 impl Doubles {
@@ -58,6 +69,12 @@ impl Doubles {
             state: Arc::default(),
             gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             resolve_gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            signing_key: Arc::new(
+                Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new())
+                    .expect("entropy")
+                    .as_ref()
+                    .to_vec(),
+            ),
         }
     }
 
@@ -65,10 +82,26 @@ impl Doubles {
         self.state.lock().expect("no test panics with it")
     }
 
+    /// What `identity` signs with.
+    pub(super) fn signing_key(&self) -> SigningKey {
+        SigningKey::from_pkcs8(self.key_id(), &self.signing_key)
+    }
+
+    fn public_key(&self) -> String {
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&self.signing_key);
+        BASE64_URL_SAFE_NO_PAD.encode(pair.expect("it was made").public_key().as_ref())
+    }
+
+    /// Of no two keys the same.
+    fn key_id(&self) -> String {
+        self.public_key()[..8].to_owned()
+    }
+
     fn called<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let principal = request.extensions().get::<Principal>().cloned();
         self.state().calls.push((request.metadata().clone(), principal));
-        Principal::of(request).map(|_| ()).map_err(Status::from)
+        let workspace = self.state().workspace;
+        Principal::admitted(request, workspace).map(|_| ()).map_err(Status::from)
     }
 
     fn answer_or_away(&self) -> Result<(), Status> {
@@ -130,15 +163,42 @@ impl identity::authentication_service_server::AuthenticationService for Doubles 
             None => (None, 0),
         };
         Ok(Response::new(identity::AuthenticateResponse {
-            principal: principal.map(|principal| proto::common::v1::Principal {
-                workspace_id: principal.workspace.as_bytes().to_vec(),
-                api_key_id: principal.api_key.as_bytes().to_vec(),
-                scopes: principal.scopes.iter().map(|scope| i32::from(*scope)).collect(),
-            }),
+            principal: principal.map(|principal| principal.to_proto()),
             expire_time: None,
             read_time: Some(rpc::time::to_proto(now())),
             version,
         }))
+    }
+
+    async fn get_user_grants(
+        &self,
+        _request: Request<identity::GetUserGrantsRequest>,
+    ) -> Result<Response<identity::GetUserGrantsResponse>, Status> {
+        self.answer_or_away()?;
+        // Nobody here is a member of anything.
+        Ok(Response::new(identity::GetUserGrantsResponse {
+            read_time: Some(rpc::time::to_proto(now())),
+            ..identity::GetUserGrantsResponse::default()
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl identity::json_web_keys_service_server::JsonWebKeysService for Doubles {
+    async fn get_json_web_keys(
+        &self,
+        _: Request<identity::GetJsonWebKeysRequest>,
+    ) -> Result<Response<identity::GetJsonWebKeysResponse>, Status> {
+        self.answer_or_away()?;
+        let key = identity::JsonWebKey {
+            kty: "OKP".to_owned(),
+            crv: "Ed25519".to_owned(),
+            x: self.public_key(),
+            kid: self.key_id(),
+            alg: "EdDSA".to_owned(),
+            r#use: "sig".to_owned(),
+        };
+        Ok(Response::new(identity::GetJsonWebKeysResponse { keys: vec![key] }))
     }
 }
 

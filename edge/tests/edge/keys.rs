@@ -3,6 +3,8 @@
 use proto::common::v1::ErrorReason;
 use proto::links::v1::GetLinkRequest;
 use proto::links::v1::GetLinkResponse;
+use rpc::ApiKeyId;
+use rpc::Permissions;
 use rpc::Principal;
 use rpc::WorkspaceId;
 
@@ -53,7 +55,7 @@ fn reason(protocol: &str, answer: &Answer) -> String {
 #[tokio::test]
 async fn a_forged_principal_is_stripped_on_every_protocol() {
     let world = World::start().await;
-    let forged = Principal { workspace: WorkspaceId::new(), ..world.principal.clone() };
+    let forged = Principal::api_key(ApiKeyId::new(), WorkspaceId::new(), Permissions::ALL);
     let mut metadata = tonic::metadata::MetadataMap::new();
     forged.attach(&mut metadata);
     let forged = metadata.into_headers();

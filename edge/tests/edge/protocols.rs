@@ -117,7 +117,7 @@ impl Backend for Service {
         Some(Duration::from_secs(20))
     }
 
-    async fn admit(&self, _: &Method, _: &HeaderMap) -> Result<HeaderMap, Status> {
+    async fn admit(&self, _: &Method, _: &http::request::Parts) -> Result<HeaderMap, Status> {
         Ok(HeaderMap::new())
     }
 

@@ -15,11 +15,13 @@ use proto::events::v1::ApiKeyChanged;
 use proto::events::v1::Click;
 use proto::events::v1::LinkChanged;
 use proto::identity::v1::authentication_service_server::AuthenticationServiceServer;
+use proto::identity::v1::json_web_keys_service_server::JsonWebKeysServiceServer;
 use proto::links::v1::Route;
 use proto::links::v1::links_service_server::LinksServiceServer;
 use proto::links::v1::resolver_service_server::ResolverServiceServer;
 use rpc::ApiKeyId;
 use rpc::LinkId;
+use rpc::Permissions;
 use rpc::Principal;
 use rpc::WorkspaceId;
 use service::Assembly;
@@ -48,7 +50,8 @@ pub(super) struct World {
 }
 
 const LINKS: [&str; 2] = ["linkmesh.links.v1.ResolverService", "linkmesh.links.v1.LinksService"];
-const IDENTITY: [&str; 1] = ["linkmesh.identity.v1.AuthenticationService"];
+const IDENTITY: [&str; 2] =
+    ["linkmesh.identity.v1.AuthenticationService", "linkmesh.identity.v1.JsonWebKeysService"];
 const ANALYTICS: [&str; 2] =
     ["linkmesh.analytics.v1.AnalyticsService", "linkmesh.analytics.v1.SaltsService"];
 
@@ -62,11 +65,10 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let doubles = Doubles::new();
         let key = ApiKey::generate().expect("entropy");
-        let principal = Principal {
-            workspace: WorkspaceId::new(),
-            api_key: ApiKeyId::new(),
-            scopes: vec![Scope::LinksRead, Scope::LinksWrite, Scope::AnalyticsRead],
-        };
+        let scopes = [Scope::LinksRead, Scope::LinksWrite, Scope::AnalyticsRead];
+        let workspace = WorkspaceId::new();
+        let principal = Principal::api_key(ApiKeyId::new(), workspace, Permissions::of(&scopes));
+        doubles.state().workspace = Some(workspace);
         doubles.state().domains.insert("l.example".to_owned(), false);
         doubles.state().keys.insert(key.reveal().to_owned(), (principal.clone(), 1));
 
@@ -94,7 +96,8 @@ impl World {
                 Ok(assembly(routes, &LINKS))
             })
             .add("identity", any_port, async move |_| {
-                let routes = Routes::new(AuthenticationServiceServer::new(for_identity));
+                let routes = Routes::new(AuthenticationServiceServer::new(for_identity.clone()))
+                    .add_service(JsonWebKeysServiceServer::new(for_identity));
                 Ok(assembly(routes, &IDENTITY))
             })
             .add("analytics", any_port, async move |_| {
@@ -156,7 +159,7 @@ impl World {
 
     /// The REST name of the workspace.
     pub(super) fn workspace(&self) -> String {
-        format!("/v1/workspaces/{}", self.principal.workspace)
+        format!("/v1/workspaces/{}", self.principal.grants[0].workspace)
     }
 
     /// One request on a connection of its own, HTTP/1.1.
@@ -209,7 +212,7 @@ impl World {
         self.publish(bus::topics::KEY_CHANGES.name, self.key.prefix(), &change).await;
     }
 
-    async fn publish(&self, topic: &str, key: &str, value: &impl prost::Message) {
+    pub(super) async fn publish(&self, topic: &str, key: &str, value: &impl prost::Message) {
         let record = Record {
             key: Some(key.to_owned().into()),
             headers: Vec::new(),

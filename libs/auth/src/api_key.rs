@@ -19,7 +19,7 @@ const PREFIX_CHARS: usize = 12;
 const SECRET_CHARS: usize = 32;
 const KEY_CHARS: usize = SCHEME.len() + 1 + PREFIX_CHARS + 1 + SECRET_CHARS;
 /// Crockford's base 32 in lower case: one case, no look-alikes, nothing that a shell or a URL changes.
-const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+pub(crate) const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 const _: () = assert!(SECRET_CHARS * 5 >= 128, "a secret has at least 128 bits");
 
@@ -52,7 +52,7 @@ pub enum KeyFormatError {
 /// The operating system gave no random bytes.
 #[derive(Debug, thiserror::Error)]
 #[error("the operating system gave no random bytes: {0}")]
-pub struct EntropyError(String);
+pub struct EntropyError(pub(crate) String);
 
 impl ApiKey {
     /// A fresh key, random from the operating system. Fails only if that has no entropy to give.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = HOUR.saturating_mul(24);
 
 /// A topic, as [`Bus::ensure_topic`](crate::Bus::ensure_topic) makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,5 +44,21 @@ pub const LINK_CHANGES: TopicSpec =
 pub const KEY_CHANGES: TopicSpec =
     TopicSpec { name: "key-changes", partitions: 1, retention: Retention::Compact };
 
+/// What happened to users' accounts, for whoever acts on it. Everyone follows all of it.
+pub const USER_EVENTS: TopicSpec = TopicSpec {
+    name: "user-events",
+    partitions: 1,
+    retention: Retention::Delete(DAY.saturating_mul(36)),
+};
+
+/// Sessions that ended early, followed by every edge from its beginning: no access token outlives what is kept.
+pub const SESSION_ENDS: TopicSpec =
+    TopicSpec { name: "session-ends", partitions: 1, retention: Retention::Delete(HOUR) };
+
+/// Users of whom edges must forget what they may do where.
+pub const USER_CHANGES: TopicSpec =
+    TopicSpec { name: "user-changes", partitions: 1, retention: Retention::Compact };
+
 /// Every topic, for a start that ensures them all.
-pub const ALL: [TopicSpec; 3] = [LINK_EVENTS, LINK_CHANGES, KEY_CHANGES];
+pub const ALL: [TopicSpec; 6] =
+    [LINK_EVENTS, LINK_CHANGES, KEY_CHANGES, USER_EVENTS, USER_CHANGES, SESSION_ENDS];

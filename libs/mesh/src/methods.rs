@@ -36,6 +36,8 @@ pub(crate) struct Method {
     pub(crate) only_reads: bool,
     pub(crate) requests: Messages,
     pub(crate) responses: Messages,
+    /// What it asks of whom a call is made for; none if it does not say.
+    pub(crate) requires: Option<rpc::Requirement>,
 }
 
 /// Every RPC that is described.
@@ -56,6 +58,7 @@ static UNKNOWN: LazyLock<Method> = LazyLock::new(|| Method {
     only_reads: false,
     requests: Messages::Stream,
     responses: Messages::Stream,
+    requires: None,
 });
 
 /// The table, which never changes.
@@ -100,6 +103,7 @@ impl Methods {
             let level = method.options.unwrap_or_default().idempotency_level;
             let level = IdempotencyLevel::try_from(level);
             let name = format!("{full_name}/{}", method.name);
+            let path = format!("/{name}");
             let messages = |stream| if stream { Messages::Stream } else { Messages::One };
             let method = Method {
                 index: Some(self.names.len()),
@@ -113,8 +117,9 @@ impl Methods {
                 only_reads: level == Ok(IdempotencyLevel::NoSideEffects),
                 requests: messages(method.client_streaming),
                 responses: messages(method.server_streaming),
+                requires: rpc::Requirement::of_path(&path),
             };
-            self.by_path.insert(format!("/{name}"), method);
+            self.by_path.insert(path, method);
             self.names.push(name);
         }
     }

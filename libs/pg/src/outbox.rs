@@ -9,6 +9,7 @@
 //! A NOTIFY inside the transactions would be simpler, but it makes Postgres commit them one after the other. So whoever
 //! commits wakes the relay of its own process, and a relay that does not lead passes the word on to the one that does.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub struct Outbox {
 /// One change, as it goes on the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
+    /// Where it goes.
+    pub topic: Cow<'static, str>,
     /// What changed.
     pub key: Vec<u8>,
     /// Its whole new value.
@@ -68,14 +71,22 @@ impl Outbox {
         transaction: &mut PgConnection,
         changes: Vec<Change>,
     ) -> Result<(), sqlx::Error> {
-        let (keys, values): (Vec<_>, Vec<_>) =
-            changes.into_iter().map(|change| (change.key, change.value)).unzip();
+        let mut topics = Vec::with_capacity(changes.len());
+        let mut keys = Vec::with_capacity(changes.len());
+        let mut values = Vec::with_capacity(changes.len());
+        for Change { topic, key, value } in changes {
+            topics.push(topic);
+            keys.push(key);
+            values.push(value);
+        }
         sqlx::query(AssertSqlSafe(format!(
-            "insert into {}.outbox (key, value)
-             select key, value from unnest($1::bytea[], $2::bytea[]) with ordinality as added (key, value, nth)
+            "insert into {}.outbox (topic, key, value)
+             select topic, key, value from unnest($1::text[], $2::bytea[], $3::bytea[])
+                 with ordinality as added (topic, key, value, nth)
              order by nth",
             self.schema
         )))
+        .bind(topics)
         .bind(keys)
         .bind(values)
         .execute(transaction)
@@ -213,16 +224,20 @@ impl Session {
     }
 
     async fn batch(&mut self) -> Result<(Vec<i64>, Vec<Change>), sqlx::Error> {
-        let rows: Vec<(i64, Vec<u8>, Vec<u8>)> = bounded(
+        let rows: Vec<(i64, String, Vec<u8>, Vec<u8>)> = bounded(
             sqlx::query_as(AssertSqlSafe(format!(
-                "select seq, key, value from {}.outbox order by seq limit $1",
+                "select seq, topic, key, value from {}.outbox order by seq limit $1",
                 self.schema
             )))
             .bind(BATCH_ROWS_MAX)
             .fetch_all(&mut self.connection),
         )
         .await?;
-        Ok(rows.into_iter().map(|(seq, key, value)| (seq, Change { key, value })).unzip())
+        let change = |topic: String, key, value| Change { topic: topic.into(), key, value };
+        Ok(rows
+            .into_iter()
+            .map(|(seq, topic, key, value)| (seq, change(topic, key, value)))
+            .unzip())
     }
 
     async fn delete(&mut self, numbers: &[i64]) -> Result<(), sqlx::Error> {

@@ -155,6 +155,18 @@ impl Error {
         error
     }
 
+    /// The caller's role in the workspace lacks a scope, named as the API spells it.
+    #[must_use]
+    pub fn role_insufficient(scope: &str) -> Self {
+        let mut error = Self::new(
+            Code::PermissionDenied,
+            ErrorReason::RoleInsufficient,
+            format!("your role in the workspace lacks the scope {scope}"),
+        );
+        error.metadata.push(("scope", scope.to_owned()));
+        error
+    }
+
     /// The calling service may not call this.
     #[must_use]
     pub fn peer_not_allowed(peer: &str) -> Self {

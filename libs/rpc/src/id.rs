@@ -26,6 +26,18 @@ pub mod kind {
     /// An API key, `key_…`.
     #[derive(Debug)]
     pub enum ApiKey {}
+    /// A user, `usr_…`.
+    #[derive(Debug)]
+    pub enum User {}
+    /// A session of a user, `ses_…`.
+    #[derive(Debug)]
+    pub enum Session {}
+    /// A service account, `sva_…`.
+    #[derive(Debug)]
+    pub enum ServiceAccount {}
+    /// An invitation to a workspace, `inv_…`.
+    #[derive(Debug)]
+    pub enum Invitation {}
 
     impl super::Kind for Workspace {
         const PREFIX: &'static str = "wsp_";
@@ -36,6 +48,18 @@ pub mod kind {
     impl super::Kind for ApiKey {
         const PREFIX: &'static str = "key_";
     }
+    impl super::Kind for User {
+        const PREFIX: &'static str = "usr_";
+    }
+    impl super::Kind for Session {
+        const PREFIX: &'static str = "ses_";
+    }
+    impl super::Kind for ServiceAccount {
+        const PREFIX: &'static str = "sva_";
+    }
+    impl super::Kind for Invitation {
+        const PREFIX: &'static str = "inv_";
+    }
 }
 
 /// The id of a workspace.
@@ -44,6 +68,14 @@ pub type WorkspaceId = Id<kind::Workspace>;
 pub type LinkId = Id<kind::Link>;
 /// The id of an API key.
 pub type ApiKeyId = Id<kind::ApiKey>;
+/// The id of a user.
+pub type UserId = Id<kind::User>;
+/// The id of a session.
+pub type SessionId = Id<kind::Session>;
+/// The id of a service account.
+pub type ServiceAccountId = Id<kind::ServiceAccount>;
+/// The id of an invitation.
+pub type InvitationId = Id<kind::Invitation>;
 
 /// An id of a kind `K`.
 pub struct Id<K>(Uuid, PhantomData<fn() -> K>);

@@ -8,9 +8,12 @@ mod error;
 mod id;
 pub mod mask;
 pub mod name;
+pub mod network;
 pub mod page;
+mod permissions;
 mod principal;
 pub mod request_id;
+mod requirement;
 pub mod time;
 pub mod trace;
 
@@ -20,10 +23,18 @@ pub use error::Violation;
 pub use id::ApiKeyId;
 pub use id::Id;
 pub use id::IdError;
+pub use id::InvitationId;
 pub use id::LinkId;
+pub use id::ServiceAccountId;
+pub use id::SessionId;
+pub use id::UserId;
 pub use id::WorkspaceId;
 pub use id::kind;
+pub use permissions::Permissions;
+pub use principal::Caller;
+pub use principal::Grant;
 pub use principal::Principal;
+pub use requirement::Requirement;
 
 /// The `domain` of every `google.rpc.ErrorInfo` that Linkmesh sends.
 pub const ERROR_DOMAIN: &str = "linkmesh";

@@ -1,16 +1,37 @@
-//! What workspaces and API keys are, and the rules they keep: no input or output, no wire, no store.
+//! What workspaces, API keys and users are, and the rules they keep: no input or output, no wire, no store.
 
+mod email;
 mod last_use;
+pub(crate) mod limit;
+mod membership;
+pub(crate) mod password;
+pub(crate) mod recovery;
+pub(crate) mod session;
+pub(crate) mod signing;
+pub(crate) mod totp;
+mod user;
 
-use jiff::Timestamp;
-use rpc::{ApiKeyId, WorkspaceId};
+use std::time::Duration;
 
+use auth::Role;
+use jiff::{SignedDuration, Timestamp};
+use rpc::{ApiKeyId, Permissions, ServiceAccountId, WorkspaceId};
+
+pub(crate) use email::Email;
 pub(crate) use last_use::LastUses;
+pub(crate) use membership::{
+    MEMBERS_MAX, Member, SERVICE_ACCOUNTS_MAX, ServiceAccount, TOO_MANY_MEMBERS,
+    TOO_MANY_SERVICE_ACCOUNTS, TOO_MANY_WORKSPACES, role, service_account_name,
+};
+pub(crate) use recovery::Factor;
+pub(crate) use user::User;
 
 /// What a display name measures at most, in characters.
 const DISPLAY_NAME_CHARS_MAX: usize = 100;
 /// Keys of one workspace that are neither revoked nor expired, at most.
 pub(crate) const LIVE_KEYS_MAX: i64 = 1_000;
+
+pub(crate) const KEY_NOT_LIVE: &str = "the API key is revoked or expired; create another one";
 
 /// What a field must keep to and does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,14 +55,34 @@ pub(crate) enum Error {
     Invalid(Violation),
     /// The resource of this name does not exist in the caller's workspace.
     NotFound(String),
-    /// The caller's own key lacks a scope that the new one is to have.
-    ScopeNotHeld(Scope),
     /// The workspace has as many live keys as it may.
     TooManyKeys,
     /// Someone else changed the workspace first.
     EtagMismatch,
     /// The request id stands for another request.
     RequestIdReused,
+    /// Address or password is wrong; nobody is told which.
+    SignInRefused,
+    /// What was given out to be used once is unknown, used, or expired.
+    TokenInvalid,
+    /// The session has ended, or never was.
+    SessionEnded,
+    /// The code of a second factor is wrong, or was used.
+    FactorRefused,
+    /// The address has an account.
+    EmailTaken,
+    /// The state does not allow it; says why.
+    Conflict(&'static str),
+    /// Too many attempts; says how long to wait.
+    RateLimited(Duration),
+    /// More passwords wait to be checked than may.
+    PasswordsOverloaded,
+    /// The provider has not verified the address.
+    EmailUnverified,
+    /// What the provider answered proves nothing; says what is wrong with it.
+    ProviderRefused(String),
+    /// The provider does not answer.
+    ProviderUnavailable(String),
 }
 
 impl From<Violation> for Error {
@@ -50,90 +91,22 @@ impl From<Violation> for Error {
     }
 }
 
-/// What an API key may do; the numbers are those of the wire, and stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(i32)]
-pub(crate) enum Scope {
-    LinksRead = 1,
-    LinksWrite = 2,
-    AnalyticsRead = 3,
-    WorkspaceRead = 4,
-    WorkspaceWrite = 5,
-}
-
-impl Scope {
-    const ALL: [Scope; 5] = [
-        Scope::LinksRead,
-        Scope::LinksWrite,
-        Scope::AnalyticsRead,
-        Scope::WorkspaceRead,
-        Scope::WorkspaceWrite,
-    ];
-
-    /// The scope of this number.
-    pub(crate) fn from_number(number: i32) -> Option<Self> {
-        Self::ALL.into_iter().find(|scope| scope.number() == number)
-    }
-
-    /// On the wire and in the store.
-    pub(crate) fn number(self) -> i32 {
-        self as i32
-    }
-
-    /// As the API spells it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Scope::LinksRead => "SCOPE_LINKS_READ",
-            Scope::LinksWrite => "SCOPE_LINKS_WRITE",
-            Scope::AnalyticsRead => "SCOPE_ANALYTICS_READ",
-            Scope::WorkspaceRead => "SCOPE_WORKSPACE_READ",
-            Scope::WorkspaceWrite => "SCOPE_WORKSPACE_WRITE",
+/// Checks the scopes that a caller sent: known ones, and at least one.
+pub(crate) fn scopes(numbers: &[i32]) -> Result<Permissions, Violation> {
+    let mut scopes = Permissions::NONE;
+    for number in numbers {
+        let scope = Permissions::from_numbers(&[*number]);
+        if scope.is_empty() {
+            let known: Vec<_> = Permissions::ALL.names().collect();
+            let why = format!("must be of {}; number {number} is none of them", known.join(", "));
+            return Err(Violation::new("scopes", why));
         }
+        scopes = scopes.with(scope);
     }
-}
-
-/// What a key may do: at least one scope, each once, in the order of their numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Scopes(Vec<Scope>);
-
-impl Scopes {
-    /// Checks what a caller sent.
-    pub(crate) fn parse(numbers: &[i32]) -> Result<Self, Violation> {
-        let mut scopes = Vec::with_capacity(numbers.len().min(Scope::ALL.len()));
-        for number in numbers {
-            let Some(scope) = Scope::from_number(*number) else {
-                let known = Scope::ALL.map(Scope::name).join(", ");
-                let why = format!("must be of {known}; number {number} is none of them");
-                return Err(Violation::new("scopes", why));
-            };
-            if !scopes.contains(&scope) {
-                scopes.push(scope);
-            }
-        }
-        if scopes.is_empty() {
-            return Err(Violation::new("scopes", "must name at least one scope"));
-        }
-        scopes.sort_unstable();
-        Ok(Self(scopes))
+    if scopes.is_empty() {
+        return Err(Violation::new("scopes", "must name at least one scope"));
     }
-
-    /// Scopes as the store holds them; numbers of a newer version are left out.
-    pub(crate) fn stored(numbers: &[i32]) -> Self {
-        Self(numbers.iter().filter_map(|number| Scope::from_number(*number)).collect())
-    }
-
-    /// Refuses to grant what the granting key lacks.
-    pub(crate) fn held_by(&self, held: &[i32]) -> Result<(), Error> {
-        match self.0.iter().find(|scope| !held.contains(&scope.number())) {
-            Some(scope) => Err(Error::ScopeNotHeld(*scope)),
-            None => Ok(()),
-        }
-    }
-
-    /// On the wire and in the store.
-    pub(crate) fn numbers(&self) -> Vec<i32> {
-        self.0.iter().map(|scope| scope.number()).collect()
-    }
+    Ok(scopes)
 }
 
 /// Checks the display name of a workspace or a key.
@@ -149,6 +122,18 @@ pub(crate) fn display_name(text: &str) -> Result<String, Violation> {
         ));
     }
     Ok(text.to_owned())
+}
+
+/// How long an old key may work beside the one that replaces it.
+const OVERLAP_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Checks how long an old key is to work beside the one that replaces it.
+pub(crate) fn overlap(seconds: i64) -> Result<SignedDuration, Violation> {
+    let overlap = SignedDuration::from_secs(seconds);
+    match overlap.is_negative() || overlap > OVERLAP_MAX {
+        true => Err(Violation::new("overlap", "must be 0 to 7 days")),
+        false => Ok(overlap),
+    }
 }
 
 /// Checks a key's time of expiry, and cuts it to the microseconds that are kept.
@@ -169,6 +154,8 @@ pub(crate) fn next_version(last: i64, now_micros: i64) -> i64 {
 pub(crate) struct Workspace {
     pub id: WorkspaceId,
     pub display_name: String,
+    /// A number of `linkmesh.common.v1.Tier`.
+    pub tier: i32,
     pub create_time: Timestamp,
     pub update_time: Timestamp,
     /// Grows with every change.
@@ -176,6 +163,11 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
+    /// Its resource name.
+    pub(crate) fn name(&self) -> String {
+        format!("workspaces/{}", self.id)
+    }
+
     /// Changes with every change.
     pub(crate) fn etag(&self) -> String {
         format!("{:x}", self.version)
@@ -189,7 +181,9 @@ pub(crate) struct ApiKey {
     pub workspace: WorkspaceId,
     pub display_name: String,
     pub prefix: String,
-    pub scopes: Scopes,
+    pub scopes: Permissions,
+    /// Whose it is; none: the workspace's own.
+    pub service_account: Option<ServiceAccountId>,
     pub expire_time: Option<Timestamp>,
     pub create_time: Timestamp,
     pub last_use_time: Option<Timestamp>,
@@ -202,6 +196,14 @@ impl ApiKey {
     /// Its resource name.
     pub(crate) fn name(&self) -> String {
         format!("workspaces/{}/apiKeys/{}", self.workspace, self.id)
+    }
+
+    /// What it may do, given the role of whose it is.
+    pub(crate) fn permissions(&self, role: Option<Role>) -> Permissions {
+        match role {
+            None => self.scopes,
+            Some(role) => self.scopes.with_only(role.permissions()),
+        }
     }
 
     /// Whether it stands for its workspace at `now`.
@@ -222,7 +224,8 @@ mod tests {
             workspace: WorkspaceId::new(),
             display_name: "k".to_owned(),
             prefix: "p".to_owned(),
-            scopes: Scopes::parse(&[1]).unwrap(),
+            scopes: scopes(&[1]).unwrap(),
+            service_account: None,
             expire_time: None,
             create_time: Timestamp::UNIX_EPOCH,
             last_use_time: None,
@@ -251,18 +254,24 @@ mod tests {
 
     #[test]
     fn scopes_are_known_distinct_and_at_least_one() {
-        assert_eq!(Scopes::parse(&[5, 1, 5]).unwrap().numbers(), [1, 5]);
-        for numbers in [&[][..], &[0], &[1, 6], &[-1]] {
-            assert_eq!(Scopes::parse(numbers).unwrap_err().field, "scopes");
+        assert_eq!(scopes(&[5, 1, 5]).unwrap().numbers(), [1, 5]);
+        for numbers in [&[][..], &[0], &[1, 60], &[-1]] {
+            assert_eq!(scopes(numbers).unwrap_err().field, "scopes");
         }
-        assert_eq!(Scopes::stored(&[1, 99]).numbers(), [1]);
     }
 
     #[test]
-    fn a_key_grants_only_what_it_holds() {
-        let wanted = Scopes::parse(&[1, 2]).unwrap();
-        assert_eq!(wanted.held_by(&[1, 2, 5]), Ok(()));
-        assert_eq!(wanted.held_by(&[1, 5]), Err(Error::ScopeNotHeld(Scope::LinksWrite)));
+    fn a_key_may_do_what_both_its_scopes_and_its_owners_role_allow() {
+        let key = ApiKey { scopes: scopes(&[1, 2, 5]).unwrap(), ..key() };
+        assert_eq!(key.permissions(None).numbers(), [1, 2, 5]);
+        assert_eq!(key.permissions(Some(Role::Viewer)).numbers(), [1]);
+    }
+
+    #[test]
+    fn an_old_key_works_beside_the_new_one_for_7_days_at_most() {
+        for (seconds, is_good) in [(0, true), (604_800, true), (604_801, false), (-1, false)] {
+            assert_eq!(overlap(seconds).is_ok(), is_good, "{seconds}");
+        }
     }
 
     #[test]

@@ -1,19 +1,32 @@
-//! The three gRPC services: decode into domain types, let the store decide, encode.
+//! The gRPC services: decode into domain types, let the store decide, encode.
 
 mod api_keys;
+mod audit;
 mod authentication;
+mod json_web_keys;
+mod members;
+mod providers;
+mod second_factors;
+mod service_accounts;
+mod sessions;
+mod users;
 mod workspaces;
 
+pub(crate) use json_web_keys::JsonWebKeys;
+pub(crate) use providers::ProviderSignIns;
+
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use pg::requests::Request;
-use proto::common::v1::{ErrorReason, Scope};
-use rpc::{ApiKeyId, Principal, WorkspaceId};
+use proto::common::v1::ErrorReason;
+use rpc::{ApiKeyId, Principal, request_id};
+use tonic::Code;
 use uuid::Uuid;
 
 use crate::domain::{Error, LIVE_KEYS_MAX, LastUses, Violation};
-use crate::store::{Failure, Store};
+use crate::store::{Act, Failure, Store};
 
 /// All of the service's calls. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -52,35 +65,94 @@ impl Api {
     }
 }
 
-/// Lets the caller on if the workspace is its own and its key has the scope. Another's workspace does not exist for it.
-fn authorize(
-    principal: &Principal,
-    workspace: WorkspaceId,
-    scope: Scope,
-) -> Result<(), rpc::Error> {
-    principal.require_workspace(workspace)?;
-    principal.require(scope)
+/// The request id of a call, if it has one, with what it stands for, and when the call came.
+struct Identified {
+    /// Ids of different workspaces, or users, have nothing to do with each other.
+    namespace: Uuid,
+    id: Option<Uuid>,
+    fingerprint: [u8; 32],
+    now: Timestamp,
 }
 
-/// A request id with what it stands for.
-fn identified(workspace: WorkspaceId, id: Uuid, fingerprint: &[u8; 32]) -> Request<'_> {
-    Request { workspace: workspace.uuid(), id, fingerprint }
+impl Identified {
+    fn new(
+        namespace: Uuid,
+        id: &str,
+        method: &str,
+        message: &impl prost::Message,
+    ) -> Result<Self, rpc::Error> {
+        let id = request_id::optional(id)?;
+        let fingerprint = request_id::fingerprint(method, message);
+        Ok(Self { namespace, id, fingerprint, now: now_in_micros() })
+    }
+
+    /// What its caller does.
+    fn act<'a>(&'a self, by: &'a Principal) -> Act<'a> {
+        let request = self.id.map(|id| Request {
+            workspace: self.namespace,
+            id,
+            fingerprint: &self.fingerprint,
+        });
+        Act { by, request, now: self.now }
+    }
 }
 
 /// The one place where a domain's error becomes the wire's. `message` is the field of the request that holds what the
-/// error's field belongs to, such as `api_key`.
+/// error's field belongs to, such as `api_key`; empty: the request itself.
 fn refusal(message: &str, error: Error) -> rpc::Error {
     match error {
+        Error::Invalid(Violation { field, why }) if message.is_empty() => {
+            rpc::Error::invalid(field, why)
+        }
         Error::Invalid(Violation { field, why }) => {
             rpc::Error::invalid(format!("{message}.{field}"), why)
         }
         Error::NotFound(name) => rpc::Error::not_found(name),
-        Error::ScopeNotHeld(scope) => rpc::Error::scope_missing(scope.name()),
         Error::TooManyKeys => rpc::Error::state_conflict(format!(
             "a workspace has at most {LIVE_KEYS_MAX} live API keys; revoke one first"
         )),
         Error::EtagMismatch => rpc::Error::etag_mismatch(),
         Error::RequestIdReused => rpc::Error::request_id_reused(),
+        Error::SignInRefused => rpc::Error::unauthenticated(
+            ErrorReason::SignInRefused,
+            "e-mail address or password is wrong",
+        ),
+        Error::TokenInvalid => rpc::Error::new(
+            Code::PermissionDenied,
+            ErrorReason::TokenInvalid,
+            "the token is unknown, used, or expired; ask for another one",
+        ),
+        Error::SessionEnded => rpc::Error::unauthenticated(
+            ErrorReason::SessionEnded,
+            "the session has ended; sign in again",
+        ),
+        Error::FactorRefused => rpc::Error::unauthenticated(
+            ErrorReason::FactorRefused,
+            "the code is wrong, or was used before",
+        ),
+        Error::EmailTaken => rpc::Error::already_exists("email", "the e-mail address"),
+        Error::Conflict(why) => rpc::Error::state_conflict(why),
+        Error::RateLimited(wait) => rpc::Error::rate_limited(
+            format!("too many attempts; try again in {} s", wait.as_secs()),
+            wait,
+        ),
+        Error::PasswordsOverloaded => rpc::Error::overloaded(
+            "too many passwords wait to be checked; try again",
+            Duration::from_secs(1),
+        ),
+        Error::EmailUnverified => rpc::Error::new(
+            Code::PermissionDenied,
+            ErrorReason::EmailUnverified,
+            "the provider has not verified the e-mail address; verify it there, or sign up here",
+        ),
+        Error::ProviderRefused(why) => rpc::Error::new(
+            Code::PermissionDenied,
+            ErrorReason::ProviderRefused,
+            format!("the provider's answer proves nothing: {why}"),
+        ),
+        Error::ProviderUnavailable(why) => {
+            rpc::Error::unavailable(ErrorReason::ProviderUnavailable, why)
+        }
     }
 }
 
@@ -88,7 +160,8 @@ fn refusal(message: &str, error: Error) -> rpc::Error {
 fn failed(message: &str, failure: Failure) -> rpc::Error {
     match failure {
         Failure::Domain(error) => refusal(message, error),
-        Failure::Corrupt(what) => rpc::Error::internal(&what),
+        Failure::Call(error) => error,
+        Failure::Corrupt(what) | Failure::Sealed(what) => rpc::Error::internal(&what),
         Failure::Database(error) => match pg::Failure::of(&error) {
             pg::Failure::Unavailable => {
                 tracing::warn!(error = %error, "store unavailable");
@@ -102,11 +175,6 @@ fn failed(message: &str, failure: Failure) -> rpc::Error {
             | pg::Failure::Other => rpc::Error::internal(&error),
         },
     }
-}
-
-/// Decodes a response that was kept under a request id.
-fn replayed<M: prost::Message + Default>(bytes: &[u8]) -> Result<M, rpc::Error> {
-    M::decode(bytes).map_err(|error| rpc::Error::internal(&error))
 }
 
 /// The present, cut to the microseconds that are kept, so that the first answer is the later ones'.

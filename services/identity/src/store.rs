@@ -1,18 +1,50 @@
-//! What is in Postgres: workspaces, API keys, request ids and the outbox, always under the schema `identity`.
+//! What is in Postgres: users, workspaces, who may do what in them, request ids, the audit log and the outbox, always under the schema
+//! `identity`.
 //!
-//! What must stay true: a revocation and its row in the outbox are one transaction, and no secret is ever written.
+//! What must stay true: an act, what is announced of it and what is logged of it are one transaction, no secret is ever written, and
+//! nothing personal but sealed.
 
+mod act;
 mod api_keys;
+pub(crate) mod audit;
+mod erasure;
+mod events;
+mod factors;
+mod fields;
+mod limits;
+mod mails;
+mod members;
+mod providers;
+mod reseal;
+mod service_accounts;
+mod sessions;
+mod signing_keys;
+mod tokens;
+mod users;
 mod workspaces;
 
-pub(crate) use api_keys::NewKey;
+pub(crate) use act::Act;
+pub(crate) use api_keys::Presented;
+pub(crate) use erasure::Holdings;
+pub(crate) use mails::{LeasedMail, MailKind, NewMail};
+pub(crate) use providers::Flow;
+pub(crate) use reseal::ResealPlace;
+pub(crate) use service_accounts::ServiceAccountEdit;
+pub(crate) use sessions::{NewSession, Session};
+pub(crate) use signing_keys::{NewKeyPair, StoredKey};
+pub(crate) use tokens::TokenKind;
+pub(crate) use users::{NewSignUp, SetPassword};
 pub(crate) use workspaces::WorkspaceEdit;
 
-use jiff::Timestamp;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
 use pg::Database;
 use pg::outbox::Outbox;
 use pg::requests::{Claim, Request, Requests};
+use seal::Keyring;
 use sqlx::PgConnection;
+use tokio::sync::Notify;
 
 use crate::domain;
 
@@ -27,7 +59,12 @@ const SCHEMA: &str = "identity";
 pub(crate) struct Store {
     pub(crate) database: Database,
     pub(crate) outbox: Outbox,
+    /// Wakes whoever sends mails.
+    pub(crate) mails_waiting: Arc<Notify>,
     requests: Requests,
+    keyring: Keyring,
+    /// How long access tokens live: as long, the end of a session has to be told.
+    access_token_life: SignedDuration,
 }
 
 /// Why the store did not do it.
@@ -39,11 +76,21 @@ pub(crate) enum Failure {
     Database(sqlx::Error),
     /// A row that breaks our own rules.
     Corrupt(String),
+    /// A value that can't be sealed, or does not open.
+    Sealed(String),
+    /// What is the wire's error already.
+    Call(rpc::Error),
 }
 
 impl From<domain::Error> for Failure {
     fn from(error: domain::Error) -> Self {
         Failure::Domain(error)
+    }
+}
+
+impl From<rpc::Error> for Failure {
+    fn from(error: rpc::Error) -> Self {
+        Failure::Call(error)
     }
 }
 
@@ -53,18 +100,26 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
-/// What came of a call that may carry a request id.
-#[derive(Debug)]
-pub(crate) enum Outcome<T> {
-    /// It had its effect now.
-    Done(T),
-    /// It had its effect before, and this was the encoded response.
-    Replayed(Vec<u8>),
-}
-
 impl Store {
-    pub(crate) fn new(database: Database) -> Self {
-        Self { database, outbox: Outbox::of(SCHEMA), requests: Requests::of(SCHEMA) }
+    pub(crate) fn new(
+        database: Database,
+        keyring: Keyring,
+        access_token_life: SignedDuration,
+    ) -> Self {
+        Self {
+            database,
+            outbox: Outbox::of(SCHEMA),
+            mails_waiting: Arc::default(),
+            requests: Requests::of(SCHEMA),
+            keyring,
+            access_token_life,
+        }
+    }
+
+    /// What a request id stands for, when the request holds a secret or an address: keyed, since a bare hash of one could be
+    /// tried against.
+    pub(crate) fn keyed_fingerprint(&self, fingerprint: &[u8; 32]) -> [u8; 32] {
+        self.keyring.hash("request", fingerprint)
     }
 
     /// Deletes request ids claimed before this time, in microseconds since 1970; returns how many.
@@ -85,6 +140,18 @@ impl Store {
             Claim::Replay(response) => Ok(Some(response)),
             Claim::Reused => Err(domain::Error::RequestIdReused.into()),
         }
+    }
+
+    /// The response to repeat for a request id, for whoever can't get to the effect any more.
+    pub(crate) async fn replayed(
+        &self,
+        request: Option<&Request<'_>>,
+        now: Timestamp,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let mut transaction = self.database.primary().begin().await?;
+        let replayed = self.claim(&mut transaction, request, now.as_microsecond()).await?;
+        transaction.rollback().await?;
+        Ok(replayed)
     }
 
     /// Keeps the response under the request id, if there is one.

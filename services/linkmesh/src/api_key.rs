@@ -5,6 +5,7 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use proto::common::v1::Scope;
 use proto::identity::v1::api_keys_service_server;
+use rpc::Permissions;
 use serde_json::json;
 
 use crate::operator::Operator;
@@ -58,6 +59,20 @@ pub(crate) enum ScopeName {
     WorkspaceRead,
     /// Change the workspace; create and revoke its API keys
     WorkspaceWrite,
+    /// Read who the members are, and who is invited
+    MembersRead,
+    /// Invite members, change their roles, remove them
+    MembersWrite,
+    /// Read plan, invoices and payment methods
+    BillingRead,
+    /// Change plan and payment methods
+    BillingWrite,
+    /// Read the audit log
+    AuditRead,
+    /// Read service accounts
+    ServiceAccountsRead,
+    /// Create, change and delete service accounts
+    ServiceAccountsWrite,
 }
 
 impl From<ScopeName> for Scope {
@@ -68,6 +83,13 @@ impl From<ScopeName> for Scope {
             ScopeName::AnalyticsRead => Scope::AnalyticsRead,
             ScopeName::WorkspaceRead => Scope::WorkspaceRead,
             ScopeName::WorkspaceWrite => Scope::WorkspaceWrite,
+            ScopeName::MembersRead => Scope::MembersRead,
+            ScopeName::MembersWrite => Scope::MembersWrite,
+            ScopeName::BillingRead => Scope::BillingRead,
+            ScopeName::BillingWrite => Scope::BillingWrite,
+            ScopeName::AuditRead => Scope::AuditRead,
+            ScopeName::ServiceAccountsRead => Scope::ServiceAccountsRead,
+            ScopeName::ServiceAccountsWrite => Scope::ServiceAccountsWrite,
         }
     }
 }
@@ -75,8 +97,8 @@ impl From<ScopeName> for Scope {
 /// Creates and prints.
 pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
     let Command::Create { workspace, name, scopes, expires, output, place } = command;
-    let scopes: Vec<Scope> = match scopes.is_empty() {
-        true => rpc::Principal::ALL_SCOPES.to_vec(),
+    let scopes: Permissions = match scopes.is_empty() {
+        true => Permissions::ALL,
         false => scopes.into_iter().map(Scope::from).collect(),
     };
     let operator = Operator::find(&place)?;
@@ -84,7 +106,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
     let key = NewApiKey {
         workspace: &workspace,
         display_name: &name,
-        scopes: &scopes,
+        scopes,
         expire_time: expires.map(rpc::time::to_proto),
     };
     let created = seed::api_key(mesh.clone(), key).await;

@@ -55,10 +55,20 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: crate::api_key::Command,
     },
+    /// Personal data, and the keys that it is sealed with
+    Identity {
+        #[command(subcommand)]
+        command: crate::identity_command::Command,
+    },
     /// The aggregator that folds clicks into counts: its partitions and its dead letters
     Analytics {
         #[command(subcommand)]
         command: crate::analytics_command::Command,
+    },
+    /// The log of every security-relevant act
+    Audit {
+        #[command(subcommand)]
+        command: crate::audit_command::Command,
     },
     /// The configuration
     Config {

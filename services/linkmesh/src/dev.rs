@@ -21,7 +21,7 @@ use mesh::LocalAuthority;
 use mesh::Mesh;
 use proto::identity::v1::api_keys_service_server;
 use proto::identity::v1::workspaces_service_server;
-use rpc::Principal;
+use rpc::Permissions;
 use service::Telemetry;
 use stack::Durability;
 use stack::Lifetime;
@@ -80,6 +80,7 @@ async fn start(arguments: Arguments, stop: CancellationToken) -> anyhow::Result<
     let site = Site::open(&arguments.folder)?;
     let ports = Ports::choose(&site.data.join("ports.json"), arguments.listen)?;
     let id = kept_id(&site.data.join("id"))?;
+    seal::Keyring::open_or_create(&settings::keyring(&site.data))?;
     let postgres_options = stack::Options {
         // For root it may lie elsewhere: then a folder that was removed must not meet its data again.
         folder: site.data.join(format!("postgres-{}", id.simple())),
@@ -190,7 +191,7 @@ async fn seeded_through(mesh: &Mesh, site: &Site) -> anyhow::Result<Seed> {
     let key = NewApiKey {
         workspace: &workspace,
         display_name: SEED_NAME,
-        scopes: &Principal::ALL_SCOPES,
+        scopes: Permissions::ALL,
         expire_time: None,
     };
     let created = seed::api_key(mesh.clone(), key).await?;

@@ -4,10 +4,12 @@
 
 mod analytics_command;
 mod api_key;
+mod audit_command;
 mod command;
 mod config;
 mod config_check;
 mod dev;
+mod identity_command;
 mod mesh_command;
 mod migrate;
 mod operator;
@@ -75,7 +77,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Mesh { command } => Box::pin(mesh_command::run(command)).await,
         Command::Workspace { command } => Box::pin(workspace::run(command)).await,
         Command::ApiKey { command } => Box::pin(api_key::run(command)).await,
+        Command::Identity { command } => Box::pin(identity_command::run(command)).await,
         Command::Analytics { command } => Box::pin(analytics_command::run(command)).await,
+        Command::Audit { command } => Box::pin(audit_command::run(command)).await,
         Command::Config { command } => config_check::run(command),
     }
 }

@@ -1,7 +1,6 @@
 //! Making workspaces and API keys as an operator: for the commands, and for the first start of `dev` and `up`.
 
 use mesh::Mesh;
-use proto::common::v1::Scope;
 use proto::identity::v1::ApiKey;
 use proto::identity::v1::CreateApiKeyRequest;
 use proto::identity::v1::CreateApiKeyResponse;
@@ -9,8 +8,7 @@ use proto::identity::v1::CreateWorkspaceRequest;
 use proto::identity::v1::Workspace;
 use proto::identity::v1::api_keys_service_client::ApiKeysServiceClient;
 use proto::identity::v1::workspaces_service_client::WorkspacesServiceClient;
-use rpc::ApiKeyId;
-use rpc::Principal;
+use rpc::Permissions;
 use serde::Deserialize;
 use serde::Serialize;
 use uuid::Uuid;
@@ -39,7 +37,7 @@ pub async fn seed(mesh: &Mesh, display_name: &str) -> anyhow::Result<Seed> {
     let key = NewApiKey {
         workspace: &workspace,
         display_name,
-        scopes: &Principal::ALL_SCOPES,
+        scopes: Permissions::ALL,
         expire_time: None,
     };
     let created = api_key(mesh.clone(), key).await?;
@@ -68,7 +66,7 @@ pub(crate) struct NewApiKey<'a> {
     /// `workspaces/{workspace}`.
     pub(crate) workspace: &'a str,
     pub(crate) display_name: &'a str,
-    pub(crate) scopes: &'a [Scope],
+    pub(crate) scopes: Permissions,
     pub(crate) expire_time: Option<prost_types::Timestamp>,
 }
 
@@ -77,22 +75,17 @@ pub(crate) async fn api_key(
     mesh: Mesh,
     key: NewApiKey<'_>,
 ) -> anyhow::Result<CreateApiKeyResponse> {
-    let workspace = rpc::name::workspace("workspace", key.workspace)
-        .map_err(|error| anyhow::anyhow!("the workspace {:?}: {}", key.workspace, error.message))?;
     let api_key = ApiKey {
         display_name: key.display_name.to_owned(),
-        scopes: key.scopes.iter().map(|scope| i32::from(*scope)).collect(),
+        scopes: key.scopes.numbers(),
         expire_time: key.expire_time,
         ..ApiKey::default()
     };
-    let mut request = operator::call(CreateApiKeyRequest {
+    let request = operator::call(CreateApiKeyRequest {
         parent: key.workspace.to_owned(),
         api_key: Some(api_key),
         request_id: Uuid::new_v4().to_string(),
     });
-    let principal =
-        Principal { workspace, api_key: ApiKeyId::NIL, scopes: Principal::ALL_SCOPES.to_vec() };
-    principal.attach(request.metadata_mut());
     let answer = ApiKeysServiceClient::new(mesh)
         .create_api_key(request)
         .await

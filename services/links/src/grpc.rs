@@ -6,8 +6,8 @@ mod parse;
 mod resolver;
 
 use pg::requests::Request;
-use proto::common::v1::{ErrorReason, Scope};
-use rpc::{Principal, WorkspaceId};
+use proto::common::v1::ErrorReason;
+use rpc::WorkspaceId;
 use uuid::Uuid;
 
 use crate::domain::{Error, Violation};
@@ -28,16 +28,6 @@ impl Api {
     pub(crate) fn new(store: Store, origin: Origin) -> Self {
         Self { store, origin }
     }
-}
-
-/// Lets the caller on if the workspace is its own and its key has the scope. Another's workspace does not exist for it.
-fn authorize(
-    principal: &Principal,
-    workspace: WorkspaceId,
-    scope: Scope,
-) -> Result<(), rpc::Error> {
-    principal.require_workspace(workspace)?;
-    principal.require(scope)
 }
 
 /// A request id with what it stands for.

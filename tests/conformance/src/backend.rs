@@ -13,6 +13,7 @@ use edge::protocols::Methods;
 use http::HeaderMap;
 use http::Request;
 use http::Response;
+use http::request::Parts;
 use http::header;
 use hyper::body::Incoming;
 use prost_reflect::DescriptorPool;
@@ -63,7 +64,8 @@ impl Backend for Suite {
         None
     }
 
-    async fn admit(&self, _: &Method, headers: &HeaderMap) -> Result<HeaderMap, Status> {
+    async fn admit(&self, _: &Method, head: &Parts) -> Result<HeaderMap, Status> {
+        let headers = &head.headers;
         let mut metadata = headers.clone();
         for name in [
             header::CONNECTION,

@@ -13,7 +13,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bus", &["proto"]),
     ("pg", &[]),
     ("cache", &[]),
-    ("auth", &[]),
+    ("auth", &["proto", "rpc"]),
+    ("seal", &[]),
     ("transcode", &[]),
     // A template database is migrated exactly as production is.
     ("stack", &["pg"]),
@@ -28,7 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("hello", &["mesh"]),
 ];
 
-const SERVICE: &[&str] = &["proto", "rpc", "mesh", "bus", "pg", "cache", "auth", "service"];
+const SERVICE: &[&str] = &["proto", "rpc", "mesh", "bus", "pg", "cache", "auth", "seal", "service"];
 
 /// Crates that stand on top and may see everything.
 const TOP: &[&str] = &["linkmesh", "bench", "system-tests", "conformance"];

@@ -107,11 +107,7 @@ pub async fn nobody_gets_in_without_a_key_or_with_a_forged_principal(
     }
     // A principal with every scope of this very workspace, made by the client.
     let id = rpc::WorkspaceId::parse(&api.workspace["workspaces/".len()..])?;
-    let principal = rpc::Principal {
-        workspace: id,
-        api_key: rpc::ApiKeyId::NIL,
-        scopes: rpc::Principal::ALL_SCOPES.to_vec(),
-    };
+    let principal = rpc::Principal::api_key(rpc::ApiKeyId::NIL, id, rpc::Permissions::ALL);
     let mut metadata = tonic::metadata::MetadataMap::new();
     principal.attach(&mut metadata);
     let forged = metadata.into_headers();

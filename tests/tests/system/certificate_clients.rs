@@ -12,6 +12,7 @@ use mesh::LocalAuthority;
 use mesh::PeerIdentity;
 use mesh::identity::Role;
 use rpc::ApiKeyId;
+use rpc::Permissions;
 use rpc::Principal;
 use rpc::WorkspaceId;
 use std::path::Path;
@@ -47,11 +48,8 @@ impl Files {
 /// On whose behalf an operator calls.
 fn principal(api: &Api) -> anyhow::Result<String> {
     let workspace = api.workspace.strip_prefix("workspaces/").context("a workspace's name")?;
-    let principal = Principal {
-        workspace: WorkspaceId::parse(workspace)?,
-        api_key: ApiKeyId::NIL,
-        scopes: Principal::ALL_SCOPES.to_vec(),
-    };
+    let workspace = WorkspaceId::parse(workspace)?;
+    let principal = Principal::api_key(ApiKeyId::NIL, workspace, Permissions::ALL);
     Ok(BASE64_STANDARD.encode(principal.encode()))
 }
 

@@ -1,5 +1,6 @@
 //! What a healthy cluster does, on the cluster that all these tests share; each works in a workspace of its own.
 
+use crate::accounts;
 use crate::bad_input;
 use crate::certificate_clients;
 use crate::client::Api;
@@ -126,4 +127,10 @@ async fn a_go_program_finds_instances_by_etcds_resolver_and_calls_them() -> anyh
 async fn a_plain_python_program_calls_a_service_by_certificate() -> anyhow::Result<()> {
     let cluster = Cluster::shared().await?;
     certificate_clients::python_calls_a_service_by_certificate(cluster).await
+}
+
+#[tokio::test]
+async fn a_person_comes_and_goes() -> anyhow::Result<()> {
+    let (cluster, api) = workspace().await?;
+    accounts::a_person_comes_and_goes(&api, &cluster.folder().join("mails")).await
 }

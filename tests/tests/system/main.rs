@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails, in its helpers too")]
 #![allow(unreachable_pub, reason = "helpers are shared with the long system tests")]
 
+mod accounts;
 mod arrows;
 mod bad_input;
 mod certificate_clients;

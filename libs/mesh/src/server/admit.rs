@@ -186,6 +186,9 @@ impl Admitted {
         if let Some(principal) = principal {
             extensions.insert(principal);
         }
+        if let Some(requires) = method.requires {
+            extensions.insert(requires);
+        }
         Ok((request, Inherited { deadline, criticality: stated }))
     }
 

@@ -195,8 +195,9 @@ impl Server {
 
     /// Serves `routes` until `stop`; then says GOAWAY, finishes what is in flight within `drain_max`, and returns.
     ///
-    /// Handlers find [`PeerIdentity`], [`rpc::Deadline`] (unless it is a stream without one) and, if the peer asserted one,
-    /// [`rpc::Principal`] in a request's extensions.
+    /// Handlers find [`PeerIdentity`], [`rpc::Deadline`] (unless it is a stream without one), what the method asks of its caller
+    /// ([`rpc::Requirement`]) if it says so, and [`rpc::Principal`] in a request's extensions: the one that the peer asserted, or an
+    /// operator who asserted none.
     pub async fn serve(
         self,
         listener: TcpListener,

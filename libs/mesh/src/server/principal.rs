@@ -5,6 +5,7 @@ use crate::identity::PeerIdentity;
 use crate::identity::Role;
 use http::HeaderMap;
 use http::HeaderName;
+use rpc::Caller;
 use rpc::Principal;
 use tonic::metadata::MetadataMap;
 
@@ -14,13 +15,14 @@ const MAY_ASSERT_PRINCIPAL: [&str; 2] = ["edge", OPERATOR];
 /// The header, as a name: a text would be parsed at each look.
 static NAME: HeaderName = HeaderName::from_static(Principal::METADATA_KEY);
 
-/// Takes the principal out of the metadata: a handler finds it in the extensions, proved, or nowhere.
+/// Takes the principal out of the metadata: a handler finds it in the extensions, proved, or nowhere. An operator who names nobody
+/// calls in person.
 pub(super) fn take(
     headers: &mut HeaderMap,
     peer: &PeerIdentity,
 ) -> Result<Option<Principal>, rpc::Error> {
     if !headers.contains_key(&NAME) {
-        return Ok(None);
+        return Ok((peer.role == Role::Admin).then(Principal::operator));
     }
     // A viewer looks at the mesh, not at what is the tenants'.
     if !MAY_ASSERT_PRINCIPAL.contains(&peer.service.as_str()) || peer.role == Role::Viewer {
@@ -32,7 +34,14 @@ pub(super) fn take(
     let principal = one(&metadata);
     metadata.remove_bin(Principal::METADATA_KEY);
     *headers = metadata.into_headers();
-    principal.map(Some)
+    let principal = principal?;
+    // The edge proves clients, and no client is an operator.
+    if principal.caller == Caller::Operator && peer.role != Role::Admin {
+        let mut error = rpc::Error::peer_not_allowed(peer.service.as_str());
+        error.message = format!("`{peer}` is no operator");
+        return Err(error);
+    }
+    Ok(Some(principal))
 }
 
 fn one(metadata: &MetadataMap) -> Result<Principal, rpc::Error> {

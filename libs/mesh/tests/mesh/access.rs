@@ -9,10 +9,13 @@ use crate::world::World;
 use crate::world::reason;
 use crate::world::registration;
 use mesh::Mesh;
+use proto::common::v1::Scope;
 use proto::links::v1::GetLinkRequest;
 use proto::links::v1::links_service_client::LinksServiceClient;
 use rpc::ApiKeyId;
+use rpc::Permissions;
 use rpc::Principal;
+use rpc::Requirement;
 use rpc::WorkspaceId;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
@@ -31,11 +34,7 @@ fn plain() -> Request<GetLinkRequest> {
 }
 
 fn principal() -> Principal {
-    Principal {
-        workspace: WorkspaceId::new(),
-        api_key: ApiKeyId::new(),
-        scopes: Principal::ALL_SCOPES.to_vec(),
-    }
+    Principal::api_key(ApiKeyId::new(), WorkspaceId::new(), Permissions::ALL)
 }
 
 fn with_principal(bytes: &[u8]) -> Request<GetLinkRequest> {
@@ -136,6 +135,27 @@ async fn the_edge_may_say_who_a_call_is_made_for() {
     }
     call(world.mesh("edge"), plain()).await.unwrap();
     assert_eq!(backend.seen().principal, None);
+}
+
+#[tokio::test]
+async fn an_operator_calls_in_person_and_nobody_else_passes_for_one() {
+    let world = World::new();
+    let backend = Backend::start(&world, "links-1", Behaviour::Answer).await;
+    call(world.mesh("operator"), plain()).await.unwrap();
+    assert_eq!(backend.seen().principal, Some(Principal::operator()));
+    let error = call(world.mesh("edge"), with_principal(&Principal::operator().encode()))
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&error), "PEER_NOT_ALLOWED");
+    assert_eq!(backend.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_handler_is_told_what_its_method_asks() {
+    let world = World::new();
+    let backend = Backend::start(&world, "links-1", Behaviour::Answer).await;
+    call(world.mesh("edge"), plain()).await.unwrap();
+    assert_eq!(backend.seen().requires, Some(Requirement::Permission(Scope::LinksRead)));
 }
 
 #[tokio::test]

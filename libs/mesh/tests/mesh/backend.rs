@@ -30,6 +30,7 @@ use proto::links::v1::links_service_server::LinksService;
 use proto::links::v1::links_service_server::LinksServiceServer;
 use rpc::Deadline;
 use rpc::Principal;
+use rpc::Requirement;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -76,6 +77,7 @@ pub(crate) enum Behaviour {
 pub(crate) struct Seen {
     pub(crate) peer: Option<PeerIdentity>,
     pub(crate) principal: Option<Principal>,
+    pub(crate) requires: Option<Requirement>,
     pub(crate) time_left: Option<Duration>,
     pub(crate) metadata: tonic::metadata::MetadataMap,
 }
@@ -102,6 +104,7 @@ impl Fake {
         *self.seen.lock().unwrap() = Seen {
             peer: extensions.get::<PeerIdentity>().cloned(),
             principal: extensions.get::<Principal>().cloned(),
+            requires: extensions.get::<Requirement>().copied(),
             time_left: deadline.map(|deadline| deadline.left(Instant::now())),
             metadata: request.metadata().clone(),
         };

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 const TABLE: &str = "create schema probe; create table probe.outbox (
-    seq bigint generated always as identity primary key, key bytea not null, value bytea not null)";
+    seq bigint generated always as identity primary key, topic text not null, key bytea not null,
+    value bytea not null)";
 /// Longer than any of it takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -23,7 +24,11 @@ async fn with_table(database: Database) -> Database {
 }
 
 async fn commit(database: &Database, outbox: &Outbox, numbers: std::ops::Range<u64>) {
-    let change = |n: u64| Change { key: b"k".to_vec(), value: n.to_be_bytes().to_vec() };
+    let change = |n: u64| Change {
+        topic: "numbers".into(),
+        key: b"k".to_vec(),
+        value: n.to_be_bytes().to_vec(),
+    };
     let mut transaction = database.primary().begin().await.unwrap();
     outbox.append(&mut transaction, numbers.map(change).collect()).await.unwrap();
     transaction.commit().await.unwrap();
@@ -49,8 +54,10 @@ impl Relay {
             let publish = |changes: Vec<Change>| {
                 let published = published.clone();
                 async move {
-                    let number =
-                        |change: Change| u64::from_be_bytes(change.value.try_into().unwrap());
+                    let number = |change: Change| {
+                        assert_eq!(change.topic, "numbers");
+                        u64::from_be_bytes(change.value.try_into().unwrap())
+                    };
                     published
                         .lock()
                         .unwrap()

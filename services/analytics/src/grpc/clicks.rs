@@ -17,7 +17,6 @@ use proto::analytics::v1::ListClickIntervalsResponse;
 use proto::analytics::v1::WatchClicksRequest;
 use proto::analytics::v1::WatchClicksResponse;
 use proto::analytics::v1::analytics_service_server::AnalyticsService;
-use rpc::Principal;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
@@ -58,7 +57,7 @@ impl AnalyticsService for AnalyticsApi {
         request: Request<CountClicksRequest>,
     ) -> Result<Response<CountClicksResponse>, Status> {
         let asked = request.get_ref();
-        let subject = Subject::of(Principal::of(&request)?, &asked.parent, &asked.links)?;
+        let subject = Subject::of(&request, &asked.parent, &asked.links)?;
         let (start, end) = range::range(
             asked.start_time.as_ref(),
             asked.end_time.as_ref(),
@@ -74,7 +73,7 @@ impl AnalyticsService for AnalyticsApi {
         request: Request<ListClickIntervalsRequest>,
     ) -> Result<Response<ListClickIntervalsResponse>, Status> {
         let asked = request.get_ref();
-        let subject = Subject::of(Principal::of(&request)?, &asked.parent, &asked.links)?;
+        let subject = Subject::of(&request, &asked.parent, &asked.links)?;
         let length = length(asked.length)?;
         let zone = zone(&asked.time_zone)?;
         let (start, end) = range::range(
@@ -94,7 +93,7 @@ impl AnalyticsService for AnalyticsApi {
         request: Request<BreakDownClicksRequest>,
     ) -> Result<Response<BreakDownClicksResponse>, Status> {
         let asked = request.get_ref();
-        let subject = Subject::of(Principal::of(&request)?, &asked.parent, &asked.links)?;
+        let subject = Subject::of(&request, &asked.parent, &asked.links)?;
         let page = breakdown::page(&self.store, &subject, asked, Timestamp::now()).await?;
         Ok(Response::new(page))
     }
@@ -107,7 +106,7 @@ impl AnalyticsService for AnalyticsApi {
         request: Request<WatchClicksRequest>,
     ) -> Result<Response<Self::WatchClicksStream>, Status> {
         let asked = request.get_ref();
-        let subject = Subject::of(Principal::of(&request)?, &asked.parent, &asked.links)?;
+        let subject = Subject::of(&request, &asked.parent, &asked.links)?;
         let stream = watch::stream(&self.tail, &subject, &asked.resume_token).await?;
         Ok(Response::new(Box::pin(stream)))
     }

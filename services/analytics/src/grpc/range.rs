@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use prost_types::Timestamp as ProtoTimestamp;
 use proto::analytics::v1::ClickCounts;
-use proto::common::v1::Scope as Right;
 use rpc::Principal;
 use rpc::WorkspaceId;
 use rpc::kind;
@@ -26,14 +25,13 @@ pub(super) struct Subject {
 
 impl Subject {
     /// Reads `parent` and `links`. Another's workspace does not exist for the caller, nor does a link in it.
-    pub(super) fn of(
-        principal: &Principal,
+    pub(super) fn of<T>(
+        request: &tonic::Request<T>,
         parent: &str,
         links: &[String],
     ) -> Result<Subject, rpc::Error> {
         let workspace = rpc::name::workspace("parent", parent)?;
-        principal.require_workspace(workspace)?;
-        principal.require(Right::AnalyticsRead)?;
+        Principal::admitted(request, workspace)?;
         if links.len() > LINKS_MAX {
             let why = format!("must name at most {LINKS_MAX} links, names {}", links.len());
             return Err(rpc::Error::invalid("links", why));

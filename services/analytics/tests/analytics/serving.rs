@@ -7,7 +7,9 @@ use proto::common::v1::Scope;
 use rpc::ApiKeyId;
 use rpc::Id;
 use rpc::LinkId;
+use rpc::Permissions;
 use rpc::Principal;
+use rpc::Requirement;
 use rpc::WorkspaceId;
 use tonic::service::Routes;
 use uuid::Uuid;
@@ -51,11 +53,12 @@ impl Api {
     /// A call made for a workspace.
     pub(crate) fn by<T>(&self, workspace: Uuid, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
-        request.extensions_mut().insert(Principal {
-            workspace: WorkspaceId::from(workspace),
-            api_key: ApiKeyId::new(),
-            scopes: vec![Scope::AnalyticsRead],
-        });
+        let permissions = Permissions::of(&[Scope::AnalyticsRead]);
+        let workspace = WorkspaceId::from(workspace);
+        let extensions = request.extensions_mut();
+        extensions.insert(Principal::api_key(ApiKeyId::new(), workspace, permissions));
+        // What the mesh puts beside it.
+        extensions.insert(Requirement::Permission(Scope::AnalyticsRead));
         request
     }
 }

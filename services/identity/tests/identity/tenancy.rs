@@ -2,10 +2,10 @@
 
 use proto::common::v1::Scope;
 use proto::identity::v1::*;
-use rpc::{ApiKeyId, Principal};
+use rpc::{Permissions, Principal};
 use tonic::{Request, Status};
 
-use super::harness::{Service, by, key_with, parent, reason, stranger};
+use super::harness::{Service, by, key_with, parent, reason, stranger, with};
 
 /// Every call about what `target` owns that the edge may make, made by `caller`.
 async fn every_call(
@@ -25,9 +25,9 @@ async fn every_call(
     };
     let get = GetApiKeyRequest { name: key.clone() };
     let list = ListApiKeysRequest { parent: parent.clone(), ..Default::default() };
-    let revoke = RevokeApiKeyRequest { name: key };
+    let revoke = RevokeApiKeyRequest { name: key, ..Default::default() };
     let read = GetWorkspaceRequest { name: parent };
-    let update = UpdateWorkspaceRequest { workspace: Some(renamed), update_mask: None };
+    let update = UpdateWorkspaceRequest { workspace: Some(renamed), ..Default::default() };
     vec![
         ("CreateApiKey", keys.create_api_key(by(caller, create)).await.map(drop)),
         ("GetApiKey", keys.get_api_key(by(caller, get)).await.map(drop)),
@@ -55,7 +55,7 @@ async fn for_another_workspaces_key_nothing_of_it_exists() {
     let claimed = key.replace(&parent(&target), &parent(&other));
     let message = GetApiKeyRequest { name: claimed.clone() };
     assert_eq!(reason(service.api_keys().get_api_key(by(&other, message)).await), "NOT_FOUND");
-    let message = RevokeApiKeyRequest { name: claimed };
+    let message = RevokeApiKeyRequest { name: claimed, ..Default::default() };
     assert_eq!(reason(service.api_keys().revoke_api_key(by(&other, message)).await), "NOT_FOUND");
     for (call, result) in every_call(&service, &target, &target, &key).await {
         result.unwrap_or_else(|status| panic!("{call}: {status:?}"));
@@ -71,7 +71,7 @@ async fn a_key_without_the_scope_is_told_which_one_it_lacks() {
     let service = Service::start().await;
     let (target, key) = with_a_key(&service).await;
     let reads = ["GetApiKey", "ListApiKeys", "GetWorkspace"];
-    let with = |scope| Principal { scopes: vec![scope, Scope::LinksRead], ..target.clone() };
+    let with = |scope| with(&target, &[scope, Scope::LinksRead]);
     for (call, result) in every_call(&service, &with(Scope::WorkspaceRead), &target, &key).await {
         match reads.contains(&call) {
             true => result.unwrap_or_else(|status| panic!("{call}: {status:?}")),
@@ -94,7 +94,7 @@ async fn a_key_without_the_scope_is_told_which_one_it_lacks() {
 async fn a_key_grants_no_scope_that_it_lacks() {
     let service = Service::start().await;
     let owner = service.owner().await;
-    let weak = Principal { scopes: vec![Scope::WorkspaceWrite, Scope::LinksRead], ..owner };
+    let weak = with(&owner, &[Scope::WorkspaceWrite, Scope::LinksRead]);
     let status = service
         .create_key(&weak, key_with(&[Scope::LinksRead, Scope::LinksWrite]))
         .await
@@ -109,14 +109,15 @@ async fn a_key_grants_no_scope_that_it_lacks() {
 async fn an_operator_makes_the_first_key_of_a_workspace() {
     let service = Service::start().await;
     let owner = service.owner().await;
-    let operator = Principal { api_key: ApiKeyId::NIL, ..owner };
+    let every: Vec<_> = Permissions::ALL.scopes().collect();
     let message = CreateApiKeyRequest {
-        parent: parent(&operator),
-        api_key: Some(key_with(&Principal::ALL_SCOPES)),
+        parent: parent(&owner),
+        api_key: Some(key_with(&every)),
         request_id: String::new(),
     };
-    let created = service.keys_as_operator().create_api_key(by(&operator, message)).await.unwrap();
+    let created = service.keys_as_operator().create_api_key(message).await.unwrap();
     let answer = service.authenticate(&created.into_inner().secret).await;
-    assert_eq!(answer.principal.unwrap().scopes.len(), Principal::ALL_SCOPES.len());
+    let principal = Principal::try_from(&answer.principal.unwrap()).unwrap();
+    assert_eq!(principal.grants, owner.grants);
     service.stop().await;
 }

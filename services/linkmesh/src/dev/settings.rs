@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::path::PathBuf;
 
 use service::ConfigError;
 use service::Settings;
@@ -41,6 +42,7 @@ fn ours(data: &Path, ports: &Ports, postgres: &str) -> Settings {
         let server = HashMap::from([("primary".to_owned(), postgres)]);
         settings.set(service, "postgres", server);
     }
+    settings.set("identity", "keyring", keyring(data).display().to_string());
     settings.set("links", "shared_domain", LINK_DOMAIN);
     settings.set("links", "short_uri_scheme", "http");
     settings.set("links", "short_uri_port", i64::from(ports.listen.port()));
@@ -52,6 +54,11 @@ fn ours(data: &Path, ports: &Ports, postgres: &str) -> Settings {
         settings.set("edge", "places_file", places.display().to_string());
     }
     settings
+}
+
+/// Where the keys are that personal data is sealed with.
+pub(super) fn keyring(data: &Path) -> PathBuf {
+    data.join("keyring.toml")
 }
 
 fn loopback(port: u16) -> String {

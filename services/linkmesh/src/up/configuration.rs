@@ -93,6 +93,17 @@ fn own_section(site: &mut Site, service: &'static str, member: Member) -> anyhow
         let replicas: Vec<String> = saved.replica.iter().cloned().collect();
         toml! { postgres = { primary = primary, replicas = replicas } }
     };
+    if service == identity::NAME {
+        // One for all instances, made with the cluster.
+        let keyring = site.folder.join("keyring.toml");
+        seal::Keyring::open_or_create(&keyring)?;
+        own.insert("keyring".into(), keyring.to_string_lossy().as_ref().into());
+        let mails = Table::from_iter([(
+            "folder".to_owned(),
+            Value::from(site.folder.join("mails").to_string_lossy().as_ref()),
+        )]);
+        own.insert("mail".into(), Value::Table(mails));
+    }
     if service == links::NAME {
         own.insert("shared_domain".into(), LINK_DOMAIN.into());
         own.insert("short_uri_scheme".into(), "http".into());

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use prost::Message as _;
-use proto::common::v1::Scope;
 use proto::links::v1::domains_service_server::DomainsService;
 use proto::links::v1::{
     CreateDomainRequest, CreateDomainResponse, DeleteDomainRequest, DeleteDomainResponse,
@@ -11,7 +10,7 @@ use proto::links::v1::{
 use rpc::{Principal, WorkspaceId, name, page, request_id};
 use tonic::{Request, Response, Status};
 
-use super::{Api, authorize, failed, identified, invalid, replayed};
+use super::{Api, failed, identified, invalid, replayed};
 use crate::domain::{Domain, Host};
 use crate::store::Outcome;
 use crate::wire;
@@ -22,10 +21,9 @@ impl DomainsService for Api {
         &self,
         request: Request<CreateDomainRequest>,
     ) -> Result<Response<CreateDomainResponse>, Status> {
-        let principal = Principal::of(&request)?.clone();
+        let workspace = name::workspace("parent", &request.get_ref().parent)?;
+        Principal::admitted(&request, workspace)?;
         let message = request.into_inner();
-        let workspace = name::workspace("parent", &message.parent)?;
-        authorize(&principal, workspace, Scope::LinksWrite)?;
         let id = request_id::optional(&message.request_id)?;
         let fingerprint = request_id::fingerprint("CreateDomain", &message);
         let wanted = message.domain.ok_or_else(|| rpc::Error::invalid("domain", "is required"))?;
@@ -52,7 +50,7 @@ impl DomainsService for Api {
         request: Request<GetDomainRequest>,
     ) -> Result<Response<GetDomainResponse>, Status> {
         let (workspace, host) = named(&request.get_ref().name)?;
-        authorize(Principal::of(&request)?, workspace, Scope::LinksRead)?;
+        Principal::admitted(&request, workspace)?;
         let domain =
             self.store.domain(workspace, &host).await.map_err(|failure| failed("", failure))?;
         Ok(Response::new(GetDomainResponse { domain: Some(wire::domain(&domain)) }))
@@ -64,7 +62,7 @@ impl DomainsService for Api {
     ) -> Result<Response<ListDomainsResponse>, Status> {
         let message = request.get_ref();
         let workspace = name::workspace("parent", &message.parent)?;
-        authorize(Principal::of(&request)?, workspace, Scope::LinksRead)?;
+        Principal::admitted(&request, workspace)?;
         let size = page::size(message.page_size)?;
         let parameters = [&*message.parent];
         let cursor = page::cursor("ListDomains", &parameters, &message.page_token)?;
@@ -91,7 +89,7 @@ impl DomainsService for Api {
         request: Request<DeleteDomainRequest>,
     ) -> Result<Response<DeleteDomainResponse>, Status> {
         let (workspace, host) = named(&request.get_ref().name)?;
-        authorize(Principal::of(&request)?, workspace, Scope::LinksWrite)?;
+        Principal::admitted(&request, workspace)?;
         self.store.delete_domain(workspace, &host).await.map_err(|failure| failed("", failure))?;
         Ok(Response::new(DeleteDomainResponse {}))
     }

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use prost::Message as _;
-use proto::common::v1::Scope;
 use proto::google::rpc::Status as WireStatus;
 use proto::links::v1::links_service_server::LinksService;
 use proto::links::v1::{
@@ -14,7 +13,7 @@ use proto::links::v1::{
 use rpc::{Principal, kind, name, page, request_id};
 use tonic::{Request, Response, Status};
 
-use super::{Api, authorize, failed, identified, invalid, parse, refusal, replayed};
+use super::{Api, failed, identified, invalid, parse, refusal, replayed};
 use crate::domain::{Cursor, Error, Filter, Link, Order, Violation};
 use crate::store::{Creation, Edit, Listing, Outcome};
 use crate::wire;
@@ -28,10 +27,9 @@ impl LinksService for Api {
         &self,
         request: Request<CreateLinkRequest>,
     ) -> Result<Response<CreateLinkResponse>, Status> {
-        let principal = Principal::of(&request)?.clone();
+        let workspace = name::workspace("parent", &request.get_ref().parent)?;
+        Principal::admitted(&request, workspace)?;
         let message = request.into_inner();
-        let workspace = name::workspace("parent", &message.parent)?;
-        authorize(&principal, workspace, Scope::LinksWrite)?;
         let id = request_id::optional(&message.request_id)?;
         let fingerprint = request_id::fingerprint("CreateLink", &message);
         let link = message.link.ok_or_else(|| rpc::Error::invalid("link", "is required"))?;
@@ -61,10 +59,9 @@ impl LinksService for Api {
         &self,
         request: Request<BatchCreateLinksRequest>,
     ) -> Result<Response<BatchCreateLinksResponse>, Status> {
-        let principal = Principal::of(&request)?.clone();
+        let workspace = name::workspace("parent", &request.get_ref().parent)?;
+        Principal::admitted(&request, workspace)?;
         let message = request.into_inner();
-        let workspace = name::workspace("parent", &message.parent)?;
-        authorize(&principal, workspace, Scope::LinksWrite)?;
         let id = request_id::required(&message.request_id)?;
         let count = message.links.len();
         if count == 0 || count > BATCH_LINKS_MAX {
@@ -93,7 +90,7 @@ impl LinksService for Api {
     ) -> Result<Response<GetLinkResponse>, Status> {
         let (workspace, link) =
             name::child::<kind::Link>("name", "links", &request.get_ref().name)?;
-        authorize(Principal::of(&request)?, workspace, Scope::LinksRead)?;
+        Principal::admitted(&request, workspace)?;
         let link = self.store.link(workspace, link).await.map_err(|failure| failed("", failure))?;
         Ok(Response::new(GetLinkResponse { link: Some(wire::link(&link, &self.origin)) }))
     }
@@ -104,7 +101,7 @@ impl LinksService for Api {
     ) -> Result<Response<ListLinksResponse>, Status> {
         let message = request.get_ref();
         let workspace = name::workspace("parent", &message.parent)?;
-        authorize(Principal::of(&request)?, workspace, Scope::LinksRead)?;
+        Principal::admitted(&request, workspace)?;
         let filter = Filter::parse(&message.filter).map_err(|violation| invalid("", &violation))?;
         let order = Order::parse(&message.order_by).map_err(|violation| invalid("", &violation))?;
         let size = page::size(message.page_size)?;
@@ -127,12 +124,11 @@ impl LinksService for Api {
         &self,
         request: Request<UpdateLinkRequest>,
     ) -> Result<Response<UpdateLinkResponse>, Status> {
-        let principal = Principal::of(&request)?.clone();
-        let UpdateLinkRequest { link, update_mask } = request.into_inner();
-        let wanted = link.ok_or_else(|| rpc::Error::invalid("link", "is required"))?;
+        let UpdateLinkRequest { link: wanted, update_mask } = request.get_ref();
+        let wanted = wanted.as_ref().ok_or_else(|| rpc::Error::invalid("link", "is required"))?;
         let (workspace, link) = name::child::<kind::Link>("link.name", "links", &wanted.name)?;
-        authorize(&principal, workspace, Scope::LinksWrite)?;
-        let changes = parse::changes(&wanted, update_mask.as_ref())?;
+        Principal::admitted(&request, workspace)?;
+        let changes = parse::changes(wanted, update_mask.as_ref())?;
 
         let edit = Edit { workspace, link, etag: &wanted.etag, now: Timestamp::now() };
         let unless_moved = |link: &Link| {
@@ -160,7 +156,7 @@ impl LinksService for Api {
     ) -> Result<Response<DeleteLinkResponse>, Status> {
         let message = request.get_ref();
         let (workspace, link) = name::child::<kind::Link>("name", "links", &message.name)?;
-        authorize(Principal::of(&request)?, workspace, Scope::LinksWrite)?;
+        Principal::admitted(&request, workspace)?;
         let edit = Edit { workspace, link, etag: &message.etag, now: Timestamp::now() };
         self.store.delete_link(&edit).await.map_err(|failure| failed("", failure))?;
         Ok(Response::new(DeleteLinkResponse {}))

@@ -189,6 +189,7 @@ pub(super) async fn clear(transaction: &mut PgConnection, at: &At<'_>) -> Result
 pub(super) fn change(place: &Place, version: i64, route: Option<&Route>) -> Change {
     let (domain, slug) = place;
     Change {
+        topic: bus::topics::LINK_CHANGES.name.into(),
         key: format!("{domain}/{slug}").into_bytes(),
         value: wire::link_changed(domain, slug, version, route),
     }

@@ -44,7 +44,7 @@ async fn a_link_resolves_to_what_its_owner_last_said() {
     assert_eq!(route.expire_unix_micros, 2_000_000_000_000_000);
     assert_eq!(route.expired_destination_uri, "https://example.com/over");
     assert_eq!(route.utm.unwrap().source, "mail");
-    assert_eq!(route.workspace_id, caller.workspace.as_bytes());
+    assert_eq!(route.workspace_id, caller.grants[0].workspace.as_bytes());
 
     let changed = Link { name: link.name.clone(), enabled: Some(false), ..Link::default() };
     let changed = update(&service, &caller, changed, &["enabled", "utm"]).await.unwrap();

@@ -14,7 +14,7 @@ use proto::links::v1::resolver_service_client::ResolverServiceClient;
 use proto::links::v1::{
     CreateLinkRequest, DeleteLinkRequest, Link, ResolveRequest, ResolveResponse, UpdateLinkRequest,
 };
-use rpc::{ApiKeyId, Principal, WorkspaceId};
+use rpc::{ApiKeyId, Permissions, Principal, WorkspaceId};
 use service::{Host, HostConfig};
 use stack::TestDatabase;
 use tempfile::TempDir;
@@ -162,22 +162,20 @@ fn mesh_of(
 
 /// A caller with every scope in a workspace of its own.
 pub(super) fn owner() -> Principal {
-    Principal {
-        workspace: WorkspaceId::new(),
-        api_key: ApiKeyId::new(),
-        scopes: Principal::ALL_SCOPES.to_vec(),
-    }
+    Principal::api_key(ApiKeyId::new(), WorkspaceId::new(), Permissions::ALL)
 }
 
 /// The same caller with one scope less.
 pub(super) fn without(principal: &Principal, scope: Scope) -> Principal {
-    let mut scopes = principal.scopes.clone();
-    scopes.retain(|one| *one != scope);
-    Principal { scopes, ..principal.clone() }
+    let mut less = principal.clone();
+    for grant in &mut less.grants {
+        grant.permissions = grant.permissions.without(Permissions::of(&[scope]));
+    }
+    less
 }
 
 pub(super) fn parent(principal: &Principal) -> String {
-    format!("workspaces/{}", principal.workspace)
+    format!("workspaces/{}", principal.grants[0].workspace)
 }
 
 /// The request as the edge sends it for a caller.

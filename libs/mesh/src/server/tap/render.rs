@@ -145,7 +145,7 @@ mod tests {
         "refresh_token",
     ];
     /// What is named so and is none: an id.
-    const HARMLESS: &str = "linkmesh.common.v1.Principal.api_key_id";
+    const HARMLESS: &str = "linkmesh.common.v1.ApiKeyCaller.api_key_id";
 
     fn decoded(message: &impl Message, name: &str) -> DynamicMessage {
         let descriptor = proto::DESCRIPTORS.get_message_by_name(name).unwrap();

@@ -1,0 +1,290 @@
+//! What several calls about users have in common: who calls, passwords and how often they may be tried, and sessions.
+
+use auth::{KeyDigest, RefreshToken, Token};
+use jiff::{SignedDuration, Timestamp};
+use pg::requests::Request as RequestId;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+use proto::identity::v1 as api;
+use rpc::{Caller, Principal, SessionId, UserId, network, request_id, time};
+use tonic::Request;
+use uuid::Uuid;
+
+use crate::domain::limit::{Limit, OF_ACCOUNT, OF_FACTOR, OF_NETWORK};
+use crate::domain::password::PASSWORD_BYTES_MAX;
+use crate::domain::session::LABEL_CHARS_MAX;
+use crate::domain::{Email, Error, Factor, User, Violation};
+use crate::passwords::Passwords;
+use crate::signer::Signer;
+use crate::store::{Failure, NewSession, Store, TokenKind};
+
+/// How long the second step of a sign-in is waited for.
+const CHALLENGE_LIFE: SignedDuration = SignedDuration::from_mins(5);
+/// The scheme of its token.
+const CHALLENGE_SCHEME: &str = "lmc";
+
+/// All calls about users. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Accounts {
+    pub(crate) store: Store,
+    pub(crate) passwords: Passwords,
+    pub(crate) signer: Signer,
+    pub(crate) registrations: Counter,
+}
+
+/// Who calls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Me {
+    pub(crate) user: UserId,
+    pub(crate) session: SessionId,
+}
+
+/// What came of the first step of a sign-in.
+#[derive(Debug)]
+pub(crate) enum SignedIn {
+    Tokens(api::SessionTokens),
+    Challenge(api::SecondFactorChallenge),
+}
+
+/// A request id, with room for what it stands for.
+#[derive(Debug)]
+pub(crate) struct Identified {
+    namespace: Uuid,
+    id: Uuid,
+    fingerprint: [u8; 32],
+}
+
+impl Identified {
+    pub(crate) fn as_request(&self) -> RequestId<'_> {
+        RequestId { workspace: self.namespace, id: self.id, fingerprint: &self.fingerprint }
+    }
+}
+
+impl Accounts {
+    pub(crate) fn new(
+        store: Store,
+        passwords: Passwords,
+        signer: Signer,
+        registry: &mut Registry,
+    ) -> Self {
+        let registrations = Counter::default();
+        let help = "Users who proved an address and have an account";
+        registry.register("user_registrations", help, registrations.clone());
+        Self { store, passwords, signer, registrations }
+    }
+
+    /// The request id of a call, if it has one; `user` is nil for calls of nobody.
+    pub(crate) fn identified(
+        &self,
+        user: Uuid,
+        id: &str,
+        method: &str,
+        message: &impl prost::Message,
+    ) -> Result<Option<Identified>, rpc::Error> {
+        let Some(id) = request_id::optional(id)? else { return Ok(None) };
+        let fingerprint = request_id::fingerprint(method, message);
+        let fingerprint = self.store.keyed_fingerprint(&fingerprint);
+        Ok(Some(Identified { namespace: user, id, fingerprint }))
+    }
+
+    /// Counts an attempt of whoever calls from this network.
+    pub(crate) async fn count_network<T>(
+        &self,
+        limit: Limit,
+        request: &Request<T>,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        match network::of(request.metadata()) {
+            Some(network) => self.store.attempt(limit, &network, now).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whose address and password these are. An address without an account takes as long and is refused alike.
+    pub(crate) async fn proved<T>(
+        &self,
+        email: &Email,
+        password: &str,
+        request: &Request<T>,
+        now: Timestamp,
+    ) -> Result<User, Failure> {
+        self.count_network(OF_NETWORK, request, now).await?;
+        let of = email.normalized();
+        // Before it is looked at: guesses that come at once are counted as many.
+        self.store.attempt(OF_ACCOUNT, of.as_bytes(), now).await?;
+        let found = self.store.user_by_email(email).await?;
+        let kept = found.as_ref().and_then(|user| user.password.as_deref());
+        let is_right = self.passwords.verify(password, kept).await?;
+        match found {
+            Some(user) if is_right => {
+                self.store.forgive(OF_ACCOUNT, of.as_bytes()).await?;
+                Ok(user)
+            }
+            Some(_) | None => Err(Error::SignInRefused.into()),
+        }
+    }
+
+    /// The account of a caller who proves it again, by password if it has one.
+    pub(crate) async fn proved_again<T>(
+        &self,
+        me: Me,
+        password: &str,
+        request: &Request<T>,
+        now: Timestamp,
+    ) -> Result<User, Failure> {
+        let user = self.store.user(me.user).await?;
+        if user.password.is_none() {
+            return Ok(user);
+        }
+        self.proved(&user.email, password, request, now).await
+    }
+
+    /// Takes a code of a user's second factor.
+    pub(crate) async fn prove_factor(
+        &self,
+        user: UserId,
+        factor: &Factor,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        self.store.attempt(OF_FACTOR, user.as_bytes(), now).await?;
+        self.store.prove_factor(user, factor, now).await?;
+        self.store.forgive(OF_FACTOR, user.as_bytes()).await
+    }
+
+    /// Signs in a user who is proved by a first factor.
+    pub(crate) async fn sign_in(
+        &self,
+        user: &User,
+        label: &str,
+        now: Timestamp,
+    ) -> Result<SignedIn, Failure> {
+        if !user.totp_enabled {
+            return Ok(SignedIn::Tokens(self.begin_session(user.id, label, None, now).await?));
+        }
+        let token = token(CHALLENGE_SCHEME)?;
+        let expire_time = now + CHALLENGE_LIFE;
+        let payload = Some(label.as_bytes());
+        let kind = TokenKind::Challenge;
+        self.store.add_token(kind, &token.digest(), user.id, payload, expire_time).await?;
+        Ok(SignedIn::Challenge(api::SecondFactorChallenge {
+            challenge_token: token.reveal().to_owned(),
+            expire_time: Some(time::to_proto(expire_time)),
+        }))
+    }
+
+    /// The second step.
+    pub(crate) async fn complete_sign_in(
+        &self,
+        challenge: &str,
+        factor: &Factor,
+        now: Timestamp,
+    ) -> Result<api::SessionTokens, Failure> {
+        let digest = Token::parse(CHALLENGE_SCHEME, challenge).ok_or(Error::TokenInvalid)?.digest();
+        let found = self.store.token(TokenKind::Challenge, &digest, now).await?;
+        let found = found.ok_or(Error::TokenInvalid)?;
+        if !self.store.count_attempt(&digest).await? {
+            return Err(Error::TokenInvalid.into());
+        }
+        self.prove_factor(found.user, factor, now).await?;
+        let label = found.payload.as_deref().map(|bytes| String::from_utf8_lossy(bytes));
+        self.begin_session(found.user, &label.unwrap_or_default(), Some(&digest), now).await
+    }
+
+    async fn begin_session(
+        &self,
+        user: UserId,
+        label: &str,
+        challenge: Option<&KeyDigest>,
+        now: Timestamp,
+    ) -> Result<api::SessionTokens, Failure> {
+        let id = SessionId::new();
+        let token = self.refresh_token(id.as_bytes())?;
+        let new = NewSession { id, user, token: token.digest(), label, now, challenge };
+        let expire_time = self.store.begin_session(&new).await?;
+        self.session_tokens(user, id, token.reveal().to_string(), expire_time, now)
+    }
+
+    /// Replaces a refresh token.
+    pub(crate) async fn refresh(
+        &self,
+        presented: &str,
+        request: Option<Uuid>,
+        now: Timestamp,
+    ) -> Result<api::SessionTokens, Failure> {
+        let tag = |signed: &[u8]| self.store.refresh_tag(signed);
+        let token = RefreshToken::parse(presented, tag).ok_or(Error::SessionEnded)?;
+        let next = self.refresh_token(&token.session())?;
+        let session = self.store.refresh_session(&token, &next, request, now).await?;
+        self.session_tokens(session.user, session.id, session.token, session.expire_time, now)
+    }
+
+    fn refresh_token(&self, session: &[u8; 16]) -> Result<RefreshToken, Failure> {
+        let issued = RefreshToken::issue(session, |signed| self.store.refresh_tag(signed));
+        issued.map_err(|error| Failure::Sealed(error.to_string()))
+    }
+
+    fn session_tokens(
+        &self,
+        user: UserId,
+        session: SessionId,
+        refresh_token: String,
+        expire_time: Timestamp,
+        now: Timestamp,
+    ) -> Result<api::SessionTokens, Failure> {
+        let (access_token, access_expire_time) = self.signer.sign(user, session, now)?;
+        Ok(api::SessionTokens {
+            session: format!("users/{user}/sessions/{session}"),
+            access_token,
+            access_expire_time: Some(time::to_proto(access_expire_time)),
+            refresh_token,
+            refresh_expire_time: Some(time::to_proto(expire_time)),
+        })
+    }
+}
+
+/// Lets the caller on if `name` is their own, `users/me` included. Another's does not exist for them.
+pub(crate) fn me<T>(
+    request: &Request<T>,
+    field: &'static str,
+    name: &str,
+) -> Result<Me, rpc::Error> {
+    let principal = Principal::admitted(request, None)?;
+    let user = principal.user()?;
+    let Caller::User { session, .. } = principal.caller else {
+        return Err(rpc::Error::internal(&"a user without a session"));
+    };
+    let id = name
+        .strip_prefix("users/")
+        .ok_or_else(|| rpc::Error::invalid(field, "must be `users/{user}` or `users/me`"))?;
+    if id == "me" || UserId::parse(id) == Ok(user) {
+        return Ok(Me { user, session });
+    }
+    Err(rpc::Error::not_found(name.escape_debug()))
+}
+
+/// Checks the length of a password that is to be compared: a longer one is nobody's.
+pub(crate) fn presented_password<'a>(
+    field: &'static str,
+    password: &'a str,
+) -> Result<&'a str, Error> {
+    if password.is_empty() {
+        return Err(Violation::new(field, "is required").into());
+    }
+    if password.len() > PASSWORD_BYTES_MAX {
+        return Err(Violation::new(field, "must have at most 256 bytes").into());
+    }
+    Ok(password)
+}
+
+/// Checks what a session is to be called.
+pub(crate) fn label(text: &str) -> Result<&str, Error> {
+    if text.chars().count() > LABEL_CHARS_MAX || text.chars().any(char::is_control) {
+        let why = "must have at most 100 characters, none of them a control character";
+        return Err(Violation::new("label", why).into());
+    }
+    Ok(text)
+}
+
+fn token(scheme: &'static str) -> Result<Token, Failure> {
+    Token::generate(scheme).map_err(|error| Failure::Sealed(error.to_string()))
+}

@@ -1,0 +1,119 @@
+//! SessionsService.
+
+use proto::identity::v1::complete_sign_in_request::Factor as WireFactor;
+use proto::identity::v1::sessions_service_server::SessionsService;
+use proto::identity::v1::sign_in_response::Outcome;
+use proto::identity::v1::{
+    CompleteSignInRequest, CompleteSignInResponse, EndAllSessionsRequest, EndAllSessionsResponse,
+    EndSessionRequest, EndSessionResponse, ListSessionsRequest, ListSessionsResponse,
+    RefreshSessionRequest, RefreshSessionResponse, SignInRequest, SignInResponse,
+};
+use rpc::{SessionId, request_id};
+use tonic::{Request, Response, Status};
+
+use super::now_in_micros;
+use super::users::answered;
+use crate::accounts::{Accounts, SignedIn, label, me, presented_password};
+use crate::domain::limit::OF_NETWORK;
+use crate::domain::{Email, Error, Factor, Violation};
+use crate::store::Failure;
+use crate::wire;
+
+#[tonic::async_trait]
+impl SessionsService for Accounts {
+    async fn sign_in(
+        &self,
+        request: Request<SignInRequest>,
+    ) -> Result<Response<SignInResponse>, Status> {
+        let message = request.get_ref();
+        let now = now_in_micros();
+        let signed_in = async {
+            let email = Email::parse(&message.email).map_err(Error::from)?;
+            let password = presented_password("password", &message.password)?;
+            let label = label(&message.label)?;
+            let user = self.proved(&email, password, &request, now).await?;
+            let outcome = match self.sign_in(&user, label, now).await? {
+                SignedIn::Tokens(tokens) => Outcome::Tokens(tokens),
+                SignedIn::Challenge(challenge) => Outcome::Challenge(challenge),
+            };
+            Ok(SignInResponse { outcome: Some(outcome) })
+        };
+        answered(signed_in.await)
+    }
+
+    async fn complete_sign_in(
+        &self,
+        request: Request<CompleteSignInRequest>,
+    ) -> Result<Response<CompleteSignInResponse>, Status> {
+        let now = now_in_micros();
+        let completed = async {
+            self.count_network(OF_NETWORK, &request, now).await?;
+            let message = request.get_ref();
+            let factor = match message.factor.clone() {
+                Some(WireFactor::TotpCode(code)) => Factor::Totp(code),
+                Some(WireFactor::RecoveryCode(code)) => Factor::Recovery(code),
+                None => return Err(factor_missing()),
+            };
+            let tokens = self.complete_sign_in(&message.challenge_token, &factor, now).await?;
+            Ok(CompleteSignInResponse { tokens: Some(tokens) })
+        };
+        answered(completed.await)
+    }
+
+    async fn refresh_session(
+        &self,
+        request: Request<RefreshSessionRequest>,
+    ) -> Result<Response<RefreshSessionResponse>, Status> {
+        let message = request.get_ref();
+        let id = request_id::optional(&message.request_id)?;
+        let tokens = self.refresh(&message.refresh_token, id, now_in_micros()).await;
+        answered(tokens.map(|tokens| RefreshSessionResponse { tokens: Some(tokens) }))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        let me = me(&request, "parent", &request.get_ref().parent)?;
+        let sessions = self.store.sessions(me.user, now_in_micros()).await;
+        answered(sessions.map(|sessions| ListSessionsResponse {
+            sessions: sessions.iter().map(|one| wire::session(one, me.session)).collect(),
+        }))
+    }
+
+    async fn end_session(
+        &self,
+        request: Request<EndSessionRequest>,
+    ) -> Result<Response<EndSessionResponse>, Status> {
+        let name = &request.get_ref().name;
+        let malformed = || {
+            let why =
+                "must be `users/{user}/sessions/{session}`; `me` and `current` are the caller's";
+            rpc::Error::invalid("name", why)
+        };
+        let (user, session) = name.split_once("/sessions/").ok_or_else(malformed)?;
+        let me = me(&request, "name", user)?;
+        let session = match session {
+            "current" => me.session,
+            id => SessionId::parse(id).map_err(|_| malformed())?,
+        };
+        let ended = self.store.end_session(me.user, session, now_in_micros()).await;
+        answered(ended.map(|()| EndSessionResponse {}))
+    }
+
+    async fn end_all_sessions(
+        &self,
+        request: Request<EndAllSessionsRequest>,
+    ) -> Result<Response<EndAllSessionsResponse>, Status> {
+        let me = me(&request, "parent", &request.get_ref().parent)?;
+        let ended = self.store.end_all_sessions(me.user, now_in_micros()).await;
+        answered(ended.map(|ended| EndAllSessionsResponse {
+            ended: i32::try_from(ended).unwrap_or(i32::MAX),
+        }))
+    }
+}
+
+pub(super) fn factor_missing() -> Failure {
+    let why = "is required: `totp_code` or `recovery_code`";
+    Error::from(Violation::new("factor", why)).into()
+}

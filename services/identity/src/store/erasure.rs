@@ -1,0 +1,158 @@
+//! Everything that is held on a user: to be taken along, and to be erased.
+
+use jiff::Timestamp;
+use proto::common::v1::Role;
+use proto::events::v1::UserErased;
+use proto::events::v1::user_event::Event;
+use rpc::UserId;
+use sqlx::AssertSqlSafe;
+
+use super::{Failure, Store};
+use crate::domain::Error;
+
+/// What is held beside the account and its sessions.
+#[derive(Debug)]
+pub(crate) struct Holdings {
+    /// Providers whose accounts sign them in, and since when.
+    pub providers: Vec<(String, Timestamp)>,
+    pub recovery_codes: i64,
+    /// Whether a second factor was begun that is not enabled.
+    pub totp_begun: bool,
+    /// Mails on their way to them.
+    pub mails: i64,
+    /// What they were given to use once and have not used.
+    pub tokens: i64,
+}
+
+/// The tables whose rows are a user's alone, by the column that says whose.
+const OWNED: [(&str, &str); 5] = [
+    ("user_tokens", "user_id"),
+    ("recovery_codes", "user_id"),
+    ("provider_links", "user_id"),
+    ("sessions", "user_id"),
+    ("members", "user_id"),
+];
+
+impl Store {
+    /// What is held on a user beside the account and its sessions.
+    pub(crate) async fn holdings(&self, user: UserId) -> Result<Holdings, Failure> {
+        let providers: Vec<(String, i64)> = sqlx::query_as(
+            "select provider, create_micros from identity.provider_links where user_id = $1 order by 1, 2",
+        )
+        .bind(user.uuid())
+        .fetch_all(self.database.primary())
+        .await?;
+        let (recovery_codes, totp_begun, mails, tokens): (i64, bool, i64, i64) = sqlx::query_as(
+            "select (select count(*) from identity.recovery_codes where user_id = u.id),
+                 u.totp_secret is not null and u.totp_enable_micros is null,
+                 (select count(*) from identity.mails where email_hash = u.email_hash),
+                 (select count(*) from identity.user_tokens where user_id = u.id)
+             from identity.users u where id = $1",
+        )
+        .bind(user.uuid())
+        .fetch_one(self.database.primary())
+        .await?;
+        let providers = providers
+            .into_iter()
+            .map(|(provider, micros)| Ok((provider, super::time(micros)?)))
+            .collect::<Result<_, Failure>>()?;
+        Ok(Holdings { providers, recovery_codes, totp_begun, mails, tokens })
+    }
+
+    /// Erases a user: what remains is the id, with its times.
+    pub(crate) async fn erase_user(&self, user: UserId, now: Timestamp) -> Result<(), Failure> {
+        let mut transaction = self.database.primary().begin().await?;
+        // Workspaces first, as every act in one does. One with other members needs an owner still.
+        sqlx::query(
+            "select 1 from identity.workspaces where id in (
+                 select workspace_id from identity.members where user_id = $1) order by id for no key update",
+        )
+        .bind(user.uuid())
+        .execute(&mut *transaction)
+        .await?;
+        let (is_needed,): (bool,) = sqlx::query_as(
+            "select exists (
+                 select 1 from identity.members m where m.user_id = $1 and m.role = $2
+                 and exists (select 1 from identity.members o
+                             where o.workspace_id = m.workspace_id and o.user_id <> $1)
+                 and not exists (select 1 from identity.members o
+                                 where o.workspace_id = m.workspace_id and o.user_id <> $1 and o.role = $2))",
+        )
+        .bind(user.uuid())
+        .bind(i32::from(Role::Owner))
+        .fetch_one(&mut *transaction)
+        .await?;
+        if is_needed {
+            let why = "a workspace with other members has no other owner; make one of them its owner first";
+            return Err(Error::Conflict(why).into());
+        }
+        let found = self.locked_user(&mut transaction, user).await?;
+        let email_hash = self.email_hash(&found.email);
+        self.end_sessions(&mut transaction, user, None, now).await?;
+        for (table, column) in OWNED {
+            sqlx::query(AssertSqlSafe(format!("delete from identity.{table} where {column} = $1")))
+                .bind(user.uuid())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        for table in ["mails", "sign_ups"] {
+            sqlx::query(AssertSqlSafe(format!(
+                "delete from identity.{table} where email_hash = $1"
+            )))
+            .bind(email_hash.as_slice())
+            .execute(&mut *transaction)
+            .await?;
+        }
+        sqlx::query(
+            "update identity.users set email_hash = null, email = null, display_name = null, password = null,
+                 totp_secret = null, totp_enable_micros = null, update_micros = $2, erase_micros = $2,
+                 version = greatest(version + 1, $2) where id = $1",
+        )
+        .bind(user.uuid())
+        .bind(now.as_microsecond())
+        .execute(&mut *transaction)
+        .await?;
+        // Request ids of the user: their responses hold names of sessions and the like.
+        sqlx::query("delete from identity.requests where workspace_id = $1")
+            .bind(user.uuid())
+            .execute(&mut *transaction)
+            .await?;
+        self.tell(&mut transaction, user, Event::Erased(UserErased {}), now).await?;
+        self.database.observe("erase_user", transaction.commit()).await?;
+        self.outbox.committed();
+        Ok(())
+    }
+
+    /// Deletes what has expired, a few thousand rows of each table at once; returns how many there were.
+    pub(crate) async fn purge_expired(&self, now: Timestamp) -> Result<u64, Failure> {
+        const ROWS_MAX: i64 = 5_000;
+        let mut purged = 0;
+        for (table, key, column) in [
+            ("sign_ups", "id", "expire_micros"),
+            ("user_tokens", "digest", "expire_micros"),
+            ("sessions", "id", "expire_micros"),
+            ("mails", "id", "expire_micros"),
+            ("provider_flows", "digest", "expire_micros"),
+            ("attempts", "subject", "due_micros"),
+        ] {
+            let statement = sqlx::query(AssertSqlSafe(format!(
+                "delete from identity.{table} where {key} in (
+                     select {key} from identity.{table} where {column} < $1 order by {column} limit $2)"
+            )))
+            .bind(now.as_microsecond())
+            .bind(ROWS_MAX)
+            .execute(self.database.primary());
+            purged += self.database.observe("purge_expired", statement).await?.rows_affected();
+        }
+        // What was kept for whoever lost an answer is wiped once nobody may ask for it.
+        let lost_before = now - crate::domain::session::GRACE;
+        let statement = sqlx::query(
+            "update identity.sessions set refresh_answer = null
+             where refresh_answer is not null and refresh_micros < $1",
+        )
+        .bind(lost_before.as_microsecond())
+        .execute(self.database.primary());
+        self.database.observe("purge_answers", statement).await?;
+        Ok(purged)
+    }
+}

@@ -1,0 +1,120 @@
+//! What a user was given to use once.
+
+use auth::KeyDigest;
+use jiff::Timestamp;
+use rpc::UserId;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::fields::TOKEN_PAYLOAD;
+use super::{Failure, Store};
+
+/// What a token is for; the numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i16)]
+pub(crate) enum TokenKind {
+    PasswordReset = 1,
+    Challenge = 2,
+    ProviderLink = 3,
+}
+
+/// A token that holds.
+#[derive(Debug)]
+pub(crate) struct FoundToken {
+    pub user: UserId,
+    pub payload: Option<zeroize::Zeroizing<Vec<u8>>>,
+}
+
+/// Wrong answers to one token.
+const FAILURES_MAX: i32 = 5;
+/// Tokens of one user that hold at the same time: of more the oldest go.
+const TOKENS_MAX: i64 = 20;
+
+impl Store {
+    /// Adds a token.
+    pub(crate) async fn add_token(
+        &self,
+        kind: TokenKind,
+        digest: &KeyDigest,
+        user: UserId,
+        payload: Option<&[u8]>,
+        expire_time: Timestamp,
+    ) -> Result<(), Failure> {
+        let row = digest.as_bytes();
+        let payload = payload.map(|value| self.seal(TOKEN_PAYLOAD, row, value)).transpose()?;
+        let mut transaction = self.database.primary().begin().await?;
+        sqlx::query(
+            "delete from identity.user_tokens where digest in (
+                 select digest from identity.user_tokens where user_id = $1
+                 order by expire_micros desc, digest offset $2)",
+        )
+        .bind(user.uuid())
+        .bind(TOKENS_MAX - 1)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query(
+            "insert into identity.user_tokens (digest, kind, user_id, payload, expire_micros)
+             values ($1, $2, $3, $4, $5)",
+        )
+        .bind(row.as_slice())
+        .bind(kind as i16)
+        .bind(user.uuid())
+        .bind(payload)
+        .bind(expire_time.as_microsecond())
+        .execute(&mut *transaction)
+        .await?;
+        Ok(self.database.observe("add_token", transaction.commit()).await?)
+    }
+
+    /// A token of this kind, if it holds.
+    pub(crate) async fn token(
+        &self,
+        kind: TokenKind,
+        digest: &KeyDigest,
+        now: Timestamp,
+    ) -> Result<Option<FoundToken>, Failure> {
+        let statement = sqlx::query_as(
+            "select user_id, payload from identity.user_tokens
+             where digest = $1 and kind = $2 and expire_micros > $3 and failures < $4",
+        )
+        .bind(digest.as_bytes().as_slice())
+        .bind(kind as i16)
+        .bind(now.as_microsecond())
+        .bind(FAILURES_MAX)
+        .fetch_optional(self.database.primary());
+        let row: Option<(Uuid, Option<Vec<u8>>)> =
+            self.database.observe("get_token", statement).await?;
+        let Some((user, payload)) = row else { return Ok(None) };
+        let payload = payload
+            .map(|sealed| self.open(TOKEN_PAYLOAD, digest.as_bytes(), &sealed))
+            .transpose()?;
+        Ok(Some(FoundToken { user: UserId::from(user), payload }))
+    }
+
+    /// Counts a wrong answer, before the answer is looked at: attempts at once count as many.
+    pub(crate) async fn count_attempt(&self, digest: &KeyDigest) -> Result<bool, Failure> {
+        let statement = sqlx::query(
+            "update identity.user_tokens set failures = failures + 1 where digest = $1 and failures < $2",
+        )
+        .bind(digest.as_bytes().as_slice())
+        .bind(FAILURES_MAX)
+        .execute(self.database.primary());
+        Ok(self.database.observe("count_attempt", statement).await?.rows_affected() == 1)
+    }
+
+    /// Uses a token up; false if someone else has.
+    pub(super) async fn spend_token(
+        &self,
+        transaction: &mut PgConnection,
+        kind: TokenKind,
+        digest: &KeyDigest,
+    ) -> Result<bool, Failure> {
+        let deleted =
+            sqlx::query("delete from identity.user_tokens where digest = $1 and kind = $2")
+                .bind(digest.as_bytes().as_slice())
+                .bind(kind as i16)
+                .execute(transaction)
+                .await?;
+        Ok(deleted.rows_affected() == 1)
+    }
+}
