@@ -73,11 +73,7 @@ impl Grants {
         let client = self.client.clone();
         let read = move || grants(client.clone(), user, now_micros);
         let entry = self.known.get(user.as_bytes(), now_micros, read).await?;
-        let caller = Caller::User { user, session };
-        let caller = Principal { caller, grants: Vec::new(), tier: wire::Tier::Unspecified };
-        let mut encoded = caller.encode();
-        // Fields of a message may come in any order, so the two are one.
-        encoded.extend(entry.value.iter().flat_map(|known| &known.encoded));
+        let encoded = encode(Caller::User { user, session }, entry.value.as_ref());
         let encoded = BinaryMetadataValue::from_bytes(&encoded);
         HeaderValue::from_bytes(encoded.as_encoded_bytes())
             .map_err(|error| Error::internal(&error).into())
@@ -94,6 +90,15 @@ impl Grants {
     pub(crate) fn doubt(&self, now_micros: i64) {
         self.known.doubt(now_micros);
     }
+}
+
+/// The principal of a caller of whom this is known.
+fn encode(caller: Caller, known: Option<&Known>) -> Vec<u8> {
+    let caller = Principal { caller, grants: Vec::new(), tier: wire::Tier::Unspecified };
+    let mut encoded = caller.encode();
+    // Fields of a message may come in any order, so the two are one.
+    encoded.extend(known.iter().flat_map(|known| &known.encoded));
+    encoded
 }
 
 async fn grants(
@@ -123,5 +128,32 @@ impl cache::Stored for Known {
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         Some(Self { encoded: bytes.to_vec() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use rpc::Permissions;
+    use rpc::WorkspaceId;
+
+    #[test]
+    fn a_caller_and_what_is_known_of_it_are_one_principal() {
+        let grants = [wire::Scope::LinksRead, wire::Scope::LinksWrite].map(|scope| Grant {
+            workspace: WorkspaceId::new(),
+            permissions: Permissions::of(&[scope]),
+        });
+        let known = wire::Principal {
+            caller: None,
+            grants: grants.iter().map(Grant::to_proto).collect(),
+            tier: wire::Tier::Premium.into(),
+        };
+        let known = Known { encoded: known.encode_to_vec() };
+        let caller = Caller::User { user: UserId::new(), session: SessionId::new() };
+        let expected = Principal { caller, grants: grants.to_vec(), tier: wire::Tier::Premium };
+        assert_eq!(Principal::decode(&encode(caller, Some(&known))), Ok(expected));
+        let nobody = Principal::decode(&encode(caller, None)).expect("it is a principal");
+        assert_eq!((nobody.caller, nobody.grants.len()), (caller, 0));
     }
 }

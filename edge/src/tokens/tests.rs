@@ -218,14 +218,14 @@ async fn a_session_that_has_ended_is_refused_whether_its_token_was_seen_or_not()
 
 #[test]
 fn an_api_key_is_no_token() {
-    let presented = |text: &str| {
+    let read = |text: &str| {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, text.parse().unwrap());
-        super::presented(&headers).map(str::to_owned)
+        presented(&headers).map(str::to_owned)
     };
     let key = format!("Bearer {}", auth::ApiKey::generate().unwrap().reveal());
-    assert_eq!(presented(&key), None);
-    assert_eq!(presented("bearer  a.b.c ").as_deref(), Some("a.b.c"));
+    assert_eq!(read(&key), None);
+    assert_eq!(read("bearer  a.b.c ").as_deref(), Some("a.b.c"));
     for text in ["Bearer a.b", "Bearer a.b.c.d", "Basic a.b.c", "Bearer"] {
         assert_eq!(presented(text), None, "{text}");
     }

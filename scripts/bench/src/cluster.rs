@@ -156,7 +156,7 @@ impl Cluster {
 
     /// Revokes a key.
     pub(crate) async fn revoke_key(&self, name: &str) -> anyhow::Result<()> {
-        let request = RevokeApiKeyRequest { name: name.to_owned() };
+        let request = RevokeApiKeyRequest { name: name.to_owned(), ..Default::default() };
         let mut client = ApiKeysServiceClient::new(self.channel.clone());
         client.revoke_api_key(self.request(request)?).await?;
         Ok(())

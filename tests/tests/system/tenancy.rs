@@ -10,6 +10,9 @@ use tonic::Code;
 /// method without a line here fails the test.
 fn requests(workspace: &str, link: &str, key: &str, domain: &str) -> Vec<(&'static str, Value)> {
     let id = "8a3c4a0e-52a4-4a6f-9f7e-3a4a0d6f1c11";
+    let someone = "0".repeat(32);
+    let member = format!("{workspace}/members/usr_{someone}");
+    let account = format!("{workspace}/serviceAccounts/sva_{someone}");
     vec![
         ("linkmesh.identity.v1.WorkspacesService/GetWorkspace", json!({"name": workspace})),
         (
@@ -23,6 +26,33 @@ fn requests(workspace: &str, link: &str, key: &str, domain: &str) -> Vec<(&'stat
         ("linkmesh.identity.v1.ApiKeysService/GetApiKey", json!({"name": key})),
         ("linkmesh.identity.v1.ApiKeysService/ListApiKeys", json!({"parent": workspace})),
         ("linkmesh.identity.v1.ApiKeysService/RevokeApiKey", json!({"name": key})),
+        ("linkmesh.identity.v1.ApiKeysService/RotateApiKey", json!({"name": key})),
+        ("linkmesh.identity.v1.AuditService/ListAuditEvents", json!({"parent": workspace})),
+        ("linkmesh.identity.v1.MembersService/GetMember", json!({"name": member})),
+        ("linkmesh.identity.v1.MembersService/ListMembers", json!({"parent": workspace})),
+        (
+            "linkmesh.identity.v1.MembersService/UpdateMember",
+            json!({"member": {"name": member, "role": "ROLE_OWNER"}}),
+        ),
+        ("linkmesh.identity.v1.MembersService/RemoveMember", json!({"name": member})),
+        ("linkmesh.identity.v1.MembersService/LeaveWorkspace", json!({"name": workspace})),
+        (
+            "linkmesh.identity.v1.ServiceAccountsService/CreateServiceAccount",
+            json!({"parent": workspace, "serviceAccount": {"displayName": "x", "role": "ROLE_OWNER"}}),
+        ),
+        ("linkmesh.identity.v1.ServiceAccountsService/GetServiceAccount", json!({"name": account})),
+        (
+            "linkmesh.identity.v1.ServiceAccountsService/ListServiceAccounts",
+            json!({"parent": workspace}),
+        ),
+        (
+            "linkmesh.identity.v1.ServiceAccountsService/UpdateServiceAccount",
+            json!({"serviceAccount": {"name": account, "role": "ROLE_OWNER"}}),
+        ),
+        (
+            "linkmesh.identity.v1.ServiceAccountsService/DeleteServiceAccount",
+            json!({"name": account}),
+        ),
         (
             "linkmesh.links.v1.LinksService/CreateLink",
             json!({"parent": workspace, "link": {"destinationUri": "https://example.com/"}}),

@@ -115,10 +115,10 @@ async fn whatever_is_changed_left_out_or_cut_off_is_found() {
             3,
         ),
         (
-            "update identity.audit_events set stream_id = '00000000-0000-0000-0000-000000000001'
+            "update identity.audit_events set stream_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
              where stream_id = $1 and sequence = 5",
             "update identity.audit_events set stream_id = $1
-             where stream_id = '00000000-0000-0000-0000-000000000001'",
+             where stream_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'",
             5,
         ),
     ] {

@@ -215,26 +215,26 @@ impl Service {
         self.refreshed(&user).await
     }
 
-    /// The values of a topic, as soon as there are this many.
+    /// The values of a topic, as soon as they are enough.
     pub(super) async fn announced<M: prost::Message + Default>(
         &self,
         topic: &str,
-        count: usize,
+        are_enough: impl Fn(&[M]) -> bool,
     ) -> Vec<M> {
         let deadline = Instant::now() + PATIENCE;
-        let mut values = Vec::new();
-        while values.len() < count {
-            assert!(Instant::now() < deadline, "{topic}: only {} came", values.len());
+        loop {
             // The relay makes its topics when it starts.
-            let Ok(mut reader) = self.bus.reader(topic, 0, Start::Beginning).await else {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                continue;
-            };
-            let records = reader.next(1_000, Duration::from_millis(100)).await.unwrap();
-            values =
-                records.iter().map(|record| M::decode(record.value.clone()).unwrap()).collect();
+            if let Ok(mut reader) = self.bus.reader(topic, 0, Start::Beginning).await {
+                let records = reader.next(1_000, Duration::from_millis(100)).await.unwrap();
+                let values = records.iter().map(|record| M::decode(record.value.clone()).unwrap());
+                let values: Vec<M> = values.collect();
+                if are_enough(&values) {
+                    return values;
+                }
+            }
+            assert!(Instant::now() < deadline, "{topic}: what was waited for did not come");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        values
     }
 
     /// A new workspace, and a key that may do everything in it.

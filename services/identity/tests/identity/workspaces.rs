@@ -112,7 +112,8 @@ async fn whoever_creates_a_workspace_owns_it_and_alone_sees_it() {
     assert_eq!(parent(&owner), listed.workspaces[0].name);
     assert_eq!(owner.grants[0].permissions, Permissions::ALL);
 
-    let events = service.announced::<UserEvent>(bus::topics::USER_EVENTS.name, 4).await;
+    let topic = bus::topics::USER_EVENTS.name;
+    let events = service.announced(topic, |events: &[UserEvent]| events.len() >= 4).await;
     let of_user: Vec<_> = events
         .iter()
         .filter(|event| event.user_id == user.user().unwrap().as_bytes())
