@@ -12,7 +12,7 @@ use transcode::RouteTable;
 pub(crate) static ROUTES: LazyLock<RouteTable> = LazyLock::new(|| {
     RouteTable::from_pool(&proto::DESCRIPTORS)
         .expect("the tests of this crate build it from the same protos")
-        .with_options(Options { plus_is_space: true, emit_defaults: false })
+        .with_options(|_| Options { plus_is_space: true, ..Options::default() })
 });
 
 /// The public methods, by gRPC path.

@@ -1,12 +1,51 @@
-//! Errors as RFC 9457 problem JSON, made from a gRPC status, and the HTTP status of each gRPC code.
+//! Errors as an HTTP client gets them, made from a gRPC status: RFC 9457 problem JSON, or one of Google's two forms.
 
-use crate::request::Violation;
+use crate::accept;
+use crate::error::JsonError;
+use crate::error::Violation;
+use crate::schema::Schema;
+use crate::to_json::WriteOptions;
+use crate::to_json::text;
+use crate::wire;
+use crate::wire::Cursor;
+use crate::wire::WireType;
 use bytes::Bytes;
 use http::StatusCode;
-use prost::Message as _;
-use serde_json::Value;
-use serde_json::json;
 use std::time::Duration;
+
+/// How an error is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorForm {
+    /// RFC 9457: for whoever does not ask for another.
+    Problem,
+    /// `google.rpc.Status` in JSON, with the gRPC code.
+    Status,
+    /// AIP-193: `{"error": {…}}` with the HTTP status, the code's name, and the details.
+    Aip193,
+}
+
+impl ErrorForm {
+    /// The one that an `Accept` header likes most.
+    #[must_use]
+    pub fn accepted(accept: Option<&str>) -> Self {
+        let forms = [Self::Problem, Self::Status, Self::Aip193];
+        let wanted = accept::essences(accept);
+        let mut known = wanted
+            .iter()
+            .filter_map(|(essence, _)| forms.iter().find(|form| form.media_type() == essence));
+        known.next().copied().unwrap_or(Self::Problem)
+    }
+
+    /// What `Content-Type` says, and `Accept` asks for it by. Google has registered none for its forms.
+    #[must_use]
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Problem => Problem::MEDIA_TYPE,
+            Self::Status => "application/vnd.google.rpc.status+json",
+            Self::Aip193 => "application/vnd.google.aip-193+json",
+        }
+    }
+}
 
 /// An error as an HTTP client gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +54,8 @@ pub struct Problem {
     pub status: StatusCode,
     /// The gRPC code's name, such as `NOT_FOUND`.
     pub code: &'static str,
+    /// The gRPC code's number.
+    pub grpc_code: i32,
     /// A sentence for people.
     pub detail: String,
     /// `ErrorInfo.reason`, stable; empty if the status had none.
@@ -27,66 +68,133 @@ pub struct Problem {
     pub violations: Vec<Violation>,
     /// `RetryInfo.retry_delay`: for the `Retry-After` header too.
     pub retry_after: Option<Duration>,
+    /// The details as they were, each type once, without DebugInfo: encoded `google.protobuf.Any`s.
+    details: Vec<Vec<u8>>,
 }
+
+// Field numbers of `google.rpc.Status`.
+const CODE: u32 = 1;
+const MESSAGE: u32 = 2;
+const DETAILS: u32 = 3;
 
 impl Problem {
     /// The media type of [`Problem::to_json`].
     pub const MEDIA_TYPE: &'static str = "application/problem+json";
 
-    /// Reads a gRPC status. `details` is an encoded `google.rpc.Status` or empty; what it holds and is not ErrorInfo,
-    /// BadRequest or RetryInfo is dropped, DebugInfo above all.
+    /// Reads a gRPC status. `details` is an encoded `google.rpc.Status` or empty; DebugInfo is dropped, and so is what can't be
+    /// read and a type that was there before.
     #[must_use]
     pub fn from_status(grpc_code: i32, message: &str, details: &[u8]) -> Self {
         let (code, status) = of_code(grpc_code);
         let mut problem = Self {
             status,
             code,
+            grpc_code,
             detail: message.to_owned(),
             reason: String::new(),
             domain: String::new(),
             metadata: Vec::new(),
             violations: Vec::new(),
             retry_after: None,
+            details: Vec::new(),
         };
-        let details = wire::Status::decode(details).unwrap_or_default().details;
-        for any in &details {
-            problem.read(any);
+        let mut types: Vec<&[u8]> = Vec::new();
+        for any in fields(details, DETAILS) {
+            let (kind, value) = (last(any, 1), last(any, 2));
+            if kind.ends_with(b"/google.rpc.DebugInfo") || types.contains(&kind) {
+                continue;
+            }
+            types.push(kind);
+            problem.read(kind, value);
+            problem.details.push(any.to_vec());
         }
         problem
     }
 
-    fn read(&mut self, any: &wire::Any) {
-        match any.type_url.rsplit('/').next().unwrap_or_default() {
-            "google.rpc.ErrorInfo" => {
-                let info = wire::ErrorInfo::decode(&*any.value).unwrap_or_default();
-                self.reason = info.reason;
-                self.domain = info.domain;
-                self.metadata = info.metadata.into_iter().collect();
-            }
-            "google.rpc.BadRequest" => {
-                let request = wire::BadRequest::decode(&*any.value).unwrap_or_default();
-                self.violations = request
-                    .field_violations
-                    .into_iter()
-                    .map(|violation| Violation {
-                        field: violation.field,
-                        description: violation.description,
-                    })
-                    .collect();
-            }
-            "google.rpc.RetryInfo" => {
-                let info = wire::RetryInfo::decode(&*any.value).unwrap_or_default();
-                self.retry_after = info.retry_delay.map(|delay| {
-                    let seconds = u64::try_from(delay.seconds).unwrap_or(0);
-                    Duration::new(seconds, u32::try_from(delay.nanos).unwrap_or(0).min(999_999_999))
-                });
-            }
-            _ => {}
+    fn read(&mut self, kind: &[u8], value: &[u8]) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if kind.ends_with(b"/google.rpc.ErrorInfo") {
+            self.reason = text(last(value, 1));
+            self.domain = text(last(value, 2));
+            let entries = fields(value, 3);
+            self.metadata =
+                entries.iter().map(|entry| (text(last(entry, 1)), text(last(entry, 2)))).collect();
+            self.metadata.sort();
+        } else if kind.ends_with(b"/google.rpc.BadRequest") {
+            let violations = fields(value, 1);
+            let violation = |bytes: &&[u8]| Violation {
+                field: text(last(bytes, 1)),
+                description: text(last(bytes, 2)),
+            };
+            self.violations = violations.iter().map(violation).collect();
+        } else if kind.ends_with(b"/google.rpc.RetryInfo") {
+            self.retry_after = fields(value, 1).last().map(|delay| {
+                let seconds = u64::try_from(number(delay, 1).cast_signed()).unwrap_or(0);
+                let nanos = u32::try_from(number(delay, 2).cast_signed()).unwrap_or(0);
+                Duration::new(seconds, nanos.min(999_999_999))
+            });
         }
     }
 
-    /// The body. `type_base` is what the stable reason is appended to, to make the problem's type: an absolute URI
-    /// that ends with `/`.
+    /// The body in one of the forms; see [`Problem::to_json`] for `type_base`. Details of types that the schema does not know
+    /// keep their bytes.
+    ///
+    /// # Errors
+    /// A detail is not what its type says. The problem form has no such error.
+    pub fn body(
+        &self,
+        form: ErrorForm,
+        schema: &Schema,
+        type_base: &str,
+    ) -> Result<Bytes, JsonError> {
+        let mut out = Vec::new();
+        match form {
+            ErrorForm::Problem => return Ok(self.to_json(type_base)),
+            ErrorForm::Status => {
+                let status = schema.message("google.rpc.Status").expect("every schema has it");
+                schema.to_json(status, &self.to_status(), KEEPING, &mut out)?;
+            }
+            ErrorForm::Aip193 => self.put_aip193(schema, &mut out)?,
+        }
+        Ok(out.into())
+    }
+
+    fn put_aip193(&self, schema: &Schema, out: &mut Vec<u8>) -> Result<(), JsonError> {
+        let mut object = Object::open(out);
+        object.key("error");
+        let mut error = Object::open(object.out);
+        error.number("code", self.status.as_u16());
+        error.text("message", &self.detail);
+        error.text("status", self.code);
+        if !self.details.is_empty() {
+            error.key("details");
+            let status = schema.message("google.rpc.Status").expect("every schema has it");
+            let details = schema.messages[status.0].index_by_number(DETAILS);
+            let details = details.expect("a test compares it with its source");
+            schema.field_to_json(status, details, &self.to_status(), KEEPING, error.out)?;
+        }
+        error.close();
+        object.close();
+        Ok(())
+    }
+
+    /// As an encoded `google.rpc.Status`.
+    #[must_use]
+    pub fn to_status(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        wire::Tag::new(CODE, WireType::Varint).put(&mut out);
+        wire::put_varint(&mut out, i64::from(self.grpc_code).cast_unsigned());
+        wire::Tag::new(MESSAGE, WireType::Delimited).put(&mut out);
+        wire::put_delimited(&mut out, self.detail.as_bytes());
+        for any in &self.details {
+            wire::Tag::new(DETAILS, WireType::Delimited).put(&mut out);
+            wire::put_delimited(&mut out, any);
+        }
+        out
+    }
+
+    /// The body as problem JSON. `type_base` is what the stable reason is appended to, to make the problem's type: an absolute
+    /// URI that ends with `/`.
     #[must_use]
     pub fn to_json(&self, type_base: &str) -> Bytes {
         let kind = if self.reason.is_empty() {
@@ -94,29 +202,115 @@ impl Problem {
         } else {
             format!("{type_base}{}", self.reason)
         };
-        let mut body = json!({
-            "type": kind,
-            "title": self.status.canonical_reason().unwrap_or(self.code),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-            "code": self.code,
-            "reason": self.reason,
-            "domain": self.domain,
-        });
+        let mut out = Vec::with_capacity(256);
+        let mut object = Object::open(&mut out);
+        object.text("type", &kind);
+        object.text("title", self.status.canonical_reason().unwrap_or(self.code));
+        object.number("status", self.status.as_u16());
+        object.text("detail", &self.detail);
+        object.text("code", self.code);
+        object.text("reason", &self.reason);
+        object.text("domain", &self.domain);
         if !self.metadata.is_empty() {
-            let entries = self.metadata.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str())));
-            body["metadata"] = Value::Object(entries.collect());
+            object.key("metadata");
+            let mut metadata = Object::open(object.out);
+            for (key, value) in &self.metadata {
+                metadata.text(key, value);
+            }
+            metadata.close();
         }
         if !self.violations.is_empty() {
-            let violations = self.violations.iter().map(
-                |violation| json!({"field": violation.field, "description": violation.description}),
-            );
-            body["violations"] = violations.collect();
+            object.key("violations");
+            object.out.push(b'[');
+            for (index, violation) in self.violations.iter().enumerate() {
+                if index > 0 {
+                    object.out.push(b',');
+                }
+                let mut entry = Object::open(object.out);
+                entry.text("field", &violation.field);
+                entry.text("description", &violation.description);
+                entry.close();
+            }
+            object.out.push(b']');
         }
         if let Some(wait) = self.retry_after {
-            body["retryAfterSeconds"] = wait.as_secs_f64().into();
+            object.key("retryAfterSeconds");
+            let seconds = zmij::Buffer::new().format_finite(wait.as_secs_f64()).to_owned();
+            object.out.extend_from_slice(seconds.as_bytes());
         }
-        body.to_string().into()
+        object.close();
+        out.into()
+    }
+}
+
+const KEEPING: WriteOptions = WriteOptions {
+    emits_defaults: false,
+    uses_proto_names: false,
+    uses_enum_numbers: false,
+    is_pretty: false,
+    keeps_unknown_any: true,
+};
+
+/// A JSON object that is being written.
+struct Object<'o> {
+    out: &'o mut Vec<u8>,
+    is_first: bool,
+}
+
+impl<'o> Object<'o> {
+    fn open(out: &'o mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { out, is_first: true }
+    }
+
+    fn key(&mut self, key: &str) {
+        if !self.is_first {
+            self.out.push(b',');
+        }
+        self.is_first = false;
+        text::put_string(self.out, key);
+        self.out.push(b':');
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.key(key);
+        text::put_string(self.out, value);
+    }
+
+    fn number(&mut self, key: &str, value: u16) {
+        self.key(key);
+        self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    fn close(self) {
+        self.out.push(b'}');
+    }
+}
+
+/// The values of a field that a length stands before; those until the bytes are no message.
+fn fields(bytes: &[u8], wanted: u32) -> Vec<&[u8]> {
+    let mut values = Vec::new();
+    let mut cursor = Cursor::new(bytes);
+    while let Ok((number, wire_type)) = cursor.tag() {
+        if number == wanted && wire_type == WireType::Delimited {
+            let Ok(value) = cursor.delimited() else { break };
+            values.push(value);
+        } else if cursor.skip(number, wire_type, 0).is_err() {
+            break;
+        }
+    }
+    values
+}
+
+fn last(bytes: &[u8], wanted: u32) -> &[u8] {
+    fields(bytes, wanted).pop().unwrap_or_default()
+}
+
+/// The last value of a varint field.
+fn number(bytes: &[u8], wanted: u32) -> u64 {
+    match wire::last_of(bytes, &[wanted]) {
+        Ok(Some((WireType::Varint, value))) => Cursor::new(value).varint().unwrap_or(0),
+        _ => 0,
     }
 }
 
@@ -148,73 +342,15 @@ fn of_code(grpc_code: i32) -> (&'static str, StatusCode) {
     }
 }
 
-/// The few messages of `google.rpc` that a problem is read from: this crate has no generated code.
-mod wire {
-    use std::collections::BTreeMap;
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Status {
-        #[prost(int32, tag = "1")]
-        pub(super) code: i32,
-        #[prost(string, tag = "2")]
-        pub(super) message: String,
-        #[prost(message, repeated, tag = "3")]
-        pub(super) details: Vec<Any>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Any {
-        #[prost(string, tag = "1")]
-        pub(super) type_url: String,
-        #[prost(bytes = "vec", tag = "2")]
-        pub(super) value: Vec<u8>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct ErrorInfo {
-        #[prost(string, tag = "1")]
-        pub(super) reason: String,
-        #[prost(string, tag = "2")]
-        pub(super) domain: String,
-        #[prost(btree_map = "string, string", tag = "3")]
-        pub(super) metadata: BTreeMap<String, String>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct BadRequest {
-        #[prost(message, repeated, tag = "1")]
-        pub(super) field_violations: Vec<FieldViolation>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct FieldViolation {
-        #[prost(string, tag = "1")]
-        pub(super) field: String,
-        #[prost(string, tag = "2")]
-        pub(super) description: String,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct RetryInfo {
-        #[prost(message, optional, tag = "1")]
-        pub(super) retry_delay: Option<Duration>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Duration {
-        #[prost(int64, tag = "1")]
-        pub(super) seconds: i64,
-        #[prost(int32, tag = "2")]
-        pub(super) nanos: i32,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prost::Message as _;
+    use serde_json::Value;
+    use serde_json::json;
 
     #[test]
-    fn every_code_has_its_status() {
+    fn r24_every_code_has_its_status() {
         let expected =
             [200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401];
         for (code, status) in (0..).zip(expected) {
@@ -225,29 +361,29 @@ mod tests {
     }
 
     #[test]
-    fn details_become_members_and_debug_info_is_dropped() {
-        let any = |name: &str, value: Vec<u8>| wire::Any {
+    fn r28_details_become_members_of_the_problem_and_debug_info_is_dropped() {
+        let any = |name: &str, value: Vec<u8>| rpc::Any {
             type_url: format!("type.googleapis.com/google.rpc.{name}"),
             value,
         };
-        let info = wire::ErrorInfo {
+        let info = rpc::ErrorInfo {
             reason: "OVERLOADED".to_owned(),
             domain: "example".to_owned(),
             metadata: [("a".to_owned(), "b".to_owned())].into(),
         };
         let violation =
-            wire::FieldViolation { field: "x.y".to_owned(), description: "is bad".to_owned() };
-        let delay = wire::Duration { seconds: 2, nanos: 500_000_000 };
-        let status = wire::Status {
+            rpc::FieldViolation { field: "x.y".to_owned(), description: "is bad".to_owned() };
+        let delay = rpc::Duration { seconds: 2, nanos: 500_000_000 };
+        let status = rpc::Status {
             code: 8,
             message: String::new(),
             details: vec![
                 any("ErrorInfo", info.encode_to_vec()),
                 any(
                     "BadRequest",
-                    wire::BadRequest { field_violations: vec![violation] }.encode_to_vec(),
+                    rpc::BadRequest { field_violations: vec![violation] }.encode_to_vec(),
                 ),
-                any("RetryInfo", wire::RetryInfo { retry_delay: Some(delay) }.encode_to_vec()),
+                any("RetryInfo", rpc::RetryInfo { retry_delay: Some(delay) }.encode_to_vec()),
                 any("DebugInfo", b"\x0a\x06secret".to_vec()),
             ],
         };
@@ -273,5 +409,126 @@ mod tests {
         assert_eq!((problem.status.as_u16(), problem.detail.as_str()), (404, "gone"));
         let body: Value = serde_json::from_slice(&problem.to_json("x")).expect("JSON");
         assert_eq!(body["type"], "about:blank");
+    }
+
+    fn status(details: Vec<rpc::Any>) -> Problem {
+        let status = rpc::Status { code: 5, message: String::new(), details };
+        Problem::from_status(5, "gone", &status.encode_to_vec())
+    }
+
+    fn any(name: &str, value: Vec<u8>) -> rpc::Any {
+        rpc::Any { type_url: format!("type.googleapis.com/{name}"), value }
+    }
+
+    #[test]
+    fn r26_googles_forms_have_the_details_each_type_once_and_none_is_lost() {
+        let info = |reason: &str| {
+            let info = rpc::ErrorInfo { reason: reason.to_owned(), ..rpc::ErrorInfo::default() };
+            any("google.rpc.ErrorInfo", info.encode_to_vec())
+        };
+        let problem = status(vec![
+            info("FIRST"),
+            info("SECOND"),
+            any("google.rpc.DebugInfo", b"\x12\x06secret".to_vec()),
+            any("google.rpc.LocalizedMessage", b"\x0a\x02de\x12\x03weg".to_vec()),
+            any("unknown.Detail", vec![8, 1]),
+        ]);
+        let schema = Schema::new(&prost_reflect::DescriptorPool::new());
+        let body = |form| {
+            let body = problem.body(form, &schema, "x").expect("it has a JSON form");
+            serde_json::from_slice::<Value>(&body).expect("JSON")
+        };
+        let details = json!([
+            {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "FIRST"},
+            {"@type": "type.googleapis.com/google.rpc.LocalizedMessage", "locale": "de", "message": "weg"},
+            {"@type": "type.googleapis.com/unknown.Detail", "value": "CAE="},
+        ]);
+        let expected = json!({"code": 5, "message": "gone", "details": details});
+        assert_eq!(body(ErrorForm::Status), expected);
+        let expected = json!({"error": {
+            "code": 404, "message": "gone", "status": "NOT_FOUND", "details": details,
+        }});
+        assert_eq!(body(ErrorForm::Aip193), expected);
+        assert_eq!(body(ErrorForm::Problem)["reason"], "FIRST");
+    }
+
+    #[test]
+    fn r28_problem_json_is_the_default_and_the_others_are_asked_for() {
+        for (accept, form) in [
+            (None, ErrorForm::Problem),
+            (Some("*/*"), ErrorForm::Problem),
+            (Some("application/json"), ErrorForm::Problem),
+            (Some("application/vnd.google.rpc.status+json"), ErrorForm::Status),
+            (Some("text/html, application/vnd.google.aip-193+json;q=0.5"), ErrorForm::Aip193),
+            (
+                Some(
+                    "application/problem+json;q=0.4, application/vnd.google.rpc.status+json;q=0.6",
+                ),
+                ErrorForm::Status,
+            ),
+        ] {
+            assert_eq!(ErrorForm::accepted(accept), form, "{accept:?}");
+        }
+    }
+
+    /// What a service would encode.
+    mod rpc {
+        use std::collections::BTreeMap;
+
+        #[derive(Clone, PartialEq, prost::Message)]
+        pub(super) struct Status {
+            #[prost(int32, tag = "1")]
+            pub(super) code: i32,
+            #[prost(string, tag = "2")]
+            pub(super) message: String,
+            #[prost(message, repeated, tag = "3")]
+            pub(super) details: Vec<Any>,
+        }
+
+        #[derive(Clone, PartialEq, prost::Message)]
+        pub(super) struct Any {
+            #[prost(string, tag = "1")]
+            pub(super) type_url: String,
+            #[prost(bytes = "vec", tag = "2")]
+            pub(super) value: Vec<u8>,
+        }
+
+        #[derive(Clone, PartialEq, prost::Message)]
+        pub(super) struct ErrorInfo {
+            #[prost(string, tag = "1")]
+            pub(super) reason: String,
+            #[prost(string, tag = "2")]
+            pub(super) domain: String,
+            #[prost(btree_map = "string, string", tag = "3")]
+            pub(super) metadata: BTreeMap<String, String>,
+        }
+
+        #[derive(Clone, PartialEq, prost::Message)]
+        pub(super) struct BadRequest {
+            #[prost(message, repeated, tag = "1")]
+            pub(super) field_violations: Vec<FieldViolation>,
+        }
+
+        #[derive(Clone, PartialEq, prost::Message)]
+        pub(super) struct FieldViolation {
+            #[prost(string, tag = "1")]
+            pub(super) field: String,
+            #[prost(string, tag = "2")]
+            pub(super) description: String,
+        }
+
+        #[derive(Clone, PartialEq, prost::Message)]
+        pub(super) struct RetryInfo {
+            #[prost(message, optional, tag = "1")]
+            pub(super) retry_delay: Option<Duration>,
+        }
+
+        #[derive(Clone, PartialEq, prost::Message)]
+        pub(super) struct Duration {
+            #[prost(int64, tag = "1")]
+            pub(super) seconds: i64,
+            #[prost(int32, tag = "2")]
+            pub(super) nanos: i32,
+        }
     }
 }
