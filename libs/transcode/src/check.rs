@@ -33,22 +33,22 @@ fn check(schema: &Schema, id: MessageId, wire: &[u8], depth: usize) -> Result<()
         if !field.takes(wire_type) {
             return Err(wire::NOT_ITS_OWN);
         }
-        match field.kind {
-            Kind::Message(inner) if wire_type == WireType::GroupStart => {
-                check(schema, inner, cursor.group(number, depth)?, depth + 1)?;
+        if let Some(inner) = field.kind.message_id() {
+            let content = if wire_type == WireType::GroupStart {
+                cursor.group(number, depth)?
+            } else {
+                cursor.delimited()?
+            };
+            check(schema, inner, content, depth + 1)?;
+        } else if field.kind == Kind::String {
+            std::str::from_utf8(cursor.delimited()?).map_err(|_| wire::NOT_UTF8)?;
+        } else if wire_type == WireType::Delimited && field.kind.is_packable() {
+            let mut values = Cursor::new(cursor.delimited()?);
+            while !values.is_at_end() {
+                values.skip(number, field.kind.wire_type(), depth)?;
             }
-            Kind::Message(inner) => check(schema, inner, cursor.delimited()?, depth + 1)?,
-            Kind::String => {
-                let text = cursor.delimited()?;
-                std::str::from_utf8(text).map_err(|_| wire::NOT_UTF8)?;
-            }
-            kind if wire_type == WireType::Delimited && kind.is_packable() => {
-                let mut values = Cursor::new(cursor.delimited()?);
-                while !values.is_at_end() {
-                    values.skip(number, kind.wire_type(), depth)?;
-                }
-            }
-            _ => cursor.skip(number, wire_type, depth)?,
+        } else {
+            cursor.skip(number, wire_type, depth)?;
         }
     }
     Ok(())

@@ -148,7 +148,7 @@ impl Incoming {
                     }
                     continue;
                 }
-                _ if is_space => {}
+                State::Before | State::Opened | State::Separated | State::After if is_space => {}
                 State::Before if byte == b'[' => self.state = State::Opened,
                 State::Before => return Err(malformed("an array is expected")),
                 State::Opened if byte == b']' => self.state = State::After,

@@ -2,6 +2,7 @@
 //!
 //! A text is checked to be UTF-8 once; from then on a string without escapes is a slice of it.
 
+use crate::scan;
 use crate::wire;
 use std::borrow::Cow;
 
@@ -97,7 +98,7 @@ impl<'j> Reader<'j> {
             Some(b't') => self.literal("true", Token::Bool(true)),
             Some(b'f') => self.literal("false", Token::Bool(false)),
             Some(b'n') => self.literal("null", Token::Null),
-            _ => self.malformed("a value is expected"),
+            Some(_) | None => self.malformed("a value is expected"),
         }
     }
 
@@ -132,8 +133,8 @@ impl<'j> Reader<'j> {
                 self.at += 1;
                 self.skip_space();
             }
-            _ if *is_first => {}
-            _ => return self.malformed("`,` or `}` is expected"),
+            Some(_) | None if *is_first => {}
+            Some(_) | None => return self.malformed("`,` or `}` is expected"),
         }
         *is_first = false;
         if self.peek() != Some(b'"') {
@@ -160,8 +161,8 @@ impl<'j> Reader<'j> {
                 return Ok(false);
             }
             Some(b',') if !*is_first => self.at += 1,
-            _ if *is_first => {}
-            _ => return self.malformed("`,` or `]` is expected"),
+            Some(_) | None if *is_first => {}
+            Some(_) | None => return self.malformed("`,` or `]` is expected"),
         }
         *is_first = false;
         Ok(true)
@@ -203,7 +204,7 @@ impl<'j> Reader<'j> {
 
     fn number(&mut self) -> Result<&'j str, Malformed> {
         let rest = &self.text.as_bytes()[self.at..];
-        let Some(length) = number_length(rest) else {
+        let Some(length) = scan::number_length(rest) else {
             return self.malformed("a number is not well-formed");
         };
         let start = self.at;
@@ -215,7 +216,7 @@ impl<'j> Reader<'j> {
     #[inline]
     fn string(&mut self) -> Result<Cow<'j, str>, Malformed> {
         let start = self.at;
-        self.at = plain_until(self.text.as_bytes(), start);
+        self.at = scan::plain_until(self.text.as_bytes(), start);
         match self.peek() {
             Some(b'"') => {
                 let text = &self.text[start..self.at];
@@ -223,7 +224,7 @@ impl<'j> Reader<'j> {
                 Ok(Cow::Borrowed(text))
             }
             Some(b'\\') => self.unescape(start).map(Cow::Owned),
-            _ => self.malformed("a string holds a control character"),
+            Some(_) | None => self.malformed("a string holds a control character"),
         }
     }
 
@@ -240,10 +241,10 @@ impl<'j> Reader<'j> {
                     self.at += 1;
                     text.push(self.escape()?);
                 }
-                _ => return self.malformed("a string holds a control character"),
+                Some(_) | None => return self.malformed("a string holds a control character"),
             }
             let from = self.at;
-            self.at = plain_until(self.text.as_bytes(), from);
+            self.at = scan::plain_until(self.text.as_bytes(), from);
             text.push_str(&self.text[from..self.at]);
         }
     }
@@ -262,7 +263,7 @@ impl<'j> Reader<'j> {
                 self.at += 1;
                 return self.code_point();
             }
-            _ => return self.malformed("an escape is unknown"),
+            Some(_) | None => return self.malformed("an escape is unknown"),
         };
         self.at += 1;
         Ok(character)
@@ -306,65 +307,6 @@ impl<'j> Reader<'j> {
         self.at += 4;
         Ok(code)
     }
-}
-
-/// How many bytes a number takes that stands at the beginning; none if there is none.
-pub(crate) fn number_length(bytes: &[u8]) -> Option<usize> {
-    let digits_from = |from: usize| {
-        let rest = bytes.get(from..).unwrap_or_default();
-        from + rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
-    };
-    let start = usize::from(bytes.first() == Some(&b'-'));
-    let mut end = digits_from(start);
-    let is_padded = end > start + 1 && bytes[start] == b'0';
-    if end == start || is_padded {
-        return None;
-    }
-    if bytes.get(end) == Some(&b'.') {
-        let fraction = end + 1;
-        end = digits_from(fraction);
-        if end == fraction {
-            return None;
-        }
-    }
-    if let Some(b'e' | b'E') = bytes.get(end) {
-        let sign = usize::from(matches!(bytes.get(end + 1), Some(b'+' | b'-')));
-        let exponent = end + 1 + sign;
-        end = digits_from(exponent);
-        if end == exponent {
-            return None;
-        }
-    }
-    Some(end)
-}
-
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = ONES << 7;
-
-/// The first `"`, `\` or control character at or after `at`; the end if there is none. Eight bytes at a time.
-#[inline]
-pub(crate) fn plain_until(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(eight) = bytes.get(at..at + 8) {
-        let word = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
-        // A byte's high bit is set where the test holds; above the first such byte it may be set wrongly.
-        let quote = word ^ (ONES * 0x22);
-        let backslash = word ^ (ONES * 0x5c);
-        let is_control = word.wrapping_sub(ONES * 0x20) & !word;
-        let is_quote = quote.wrapping_sub(ONES) & !quote;
-        let is_backslash = backslash.wrapping_sub(ONES) & !backslash;
-        let hits = (is_control | is_quote | is_backslash) & HIGHS;
-        if hits != 0 {
-            return at + (hits.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    while let Some(byte) = bytes.get(at) {
-        if *byte < 0x20 || *byte == b'"' || *byte == b'\\' {
-            break;
-        }
-        at += 1;
-    }
-    at
 }
 
 #[cfg(test)]
@@ -468,18 +410,6 @@ mod tests {
             (false, "longer than eight, And more than sixteen"),
         ];
         assert_eq!(strings, expected.map(|(borrowed, text)| (borrowed, text.to_owned())));
-    }
-
-    #[test]
-    fn the_fast_search_finds_what_a_slow_one_does() {
-        for special in 0..=255_u8 {
-            for at in 0..20 {
-                let mut bytes = [b'x'; 20];
-                bytes[at] = special;
-                let slow = bytes.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\');
-                assert_eq!(plain_until(&bytes, 0), slow.unwrap_or(20), "{special} at {at}");
-            }
-        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod required;
 mod response;
 mod route;
 mod rule;
+mod scan;
 mod schema;
 mod table;
 mod template;

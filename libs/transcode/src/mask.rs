@@ -5,10 +5,8 @@ use crate::lexer::Malformed;
 use crate::lexer::Reader;
 use crate::lexer::Token;
 use crate::schema::Form;
-use crate::schema::Kind;
 use crate::schema::MessageId;
 use crate::schema::Schema;
-use crate::schema::Shape;
 
 /// AIP-154's precondition: a field of the resource that is compared, never written.
 const ETAG: &str = "etag";
@@ -60,19 +58,14 @@ fn collect(
         } else {
             format!("{parent}.{}", field.name)
         };
-        let nested = match field.kind {
-            Kind::Message(id) if field.shape == Shape::One => {
-                schema.messages[id].form.eq(&Form::Fields).then_some(id)
-            }
-            _ => None,
-        };
+        let nested = field.single_message();
+        let nested = nested.filter(|id| schema.messages[*id].form == Form::Fields);
         let token = json.value()?;
-        let has_keys = match (nested, &token) {
-            (Some(id), Token::Object) => collect(schema, id, json, &path, paths)?,
-            _ => {
-                json.skip_rest(&token)?;
-                false
-            }
+        let has_keys = if let (Some(id), Token::Object) = (nested, &token) {
+            collect(schema, id, json, &path, paths)?
+        } else {
+            json.skip_rest(&token)?;
+            false
         };
         if !has_keys {
             paths.push(path);

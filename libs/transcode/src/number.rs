@@ -1,6 +1,6 @@
 //! Numbers as ProtoJSON writes them: integers exactly, in any form that JSON has (`7`, `7.0`, `70e-1`), and floats.
 
-use crate::lexer;
+use crate::scan;
 
 /// Why a text is no value of a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ fn unusual(text: &str, is_negative: bool) -> Result<(bool, u64), Refused> {
 
 /// Whether a text is one JSON number, whole.
 pub(crate) fn is_number(text: &str) -> bool {
-    lexer::number_length(text.as_bytes()) == Some(text.len())
+    scan::number_length(text.as_bytes()) == Some(text.len())
 }
 
 /// A finite number, or one of the three that are none.

@@ -31,12 +31,8 @@ impl FieldPath {
             let descriptor = &schema.messages[message?];
             let index = find(descriptor, name)?;
             let field = &descriptor.fields[index];
-            message = match field.kind {
-                Kind::Message(id) if field.shape == Shape::One => {
-                    (schema.messages[id].form == Form::Fields).then_some(id)
-                }
-                _ => None,
-            };
+            let inner = field.single_message();
+            message = inner.filter(|id| schema.messages[*id].form == Form::Fields);
             indices.push(index);
         }
         (!indices.is_empty()).then_some(Self { root, indices })
@@ -123,8 +119,8 @@ impl FieldPath {
 
 /// Whether a field's values are written as one JSON string, number or bool each, and so may stand in a path or a query.
 pub(crate) fn is_scalar(schema: &Schema, field: &Field) -> bool {
-    match field.kind {
-        Kind::Message(id) => field.shape != Shape::Map && schema.messages[id].form.is_scalar(),
-        _ => true,
-    }
+    field
+        .kind
+        .message_id()
+        .is_none_or(|id| field.shape != Shape::Map && schema.messages[id].form.is_scalar())
 }

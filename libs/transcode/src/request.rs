@@ -72,9 +72,11 @@ impl Match<'_> {
             }
             return Ok(());
         }
+        if parts.body.is_empty() {
+            return Ok(());
+        }
         match route.body {
             Body::None => Ok(()),
-            _ if parts.body.is_empty() => Ok(()),
             Body::Whole => schema.to_wire(route.input, parts.body, options, out),
             Body::Field(index) => {
                 let field = &schema.messages[route.input.0].fields[index];
@@ -101,11 +103,12 @@ impl Match<'_> {
         })?;
         let mut leaf = Vec::with_capacity(text.len() + 8);
         put_text(schema, &bound.path, &text, &bound.name, &mut leaf)?;
-        if has_body && let Ok(Some((_, other))) = wire::last_of(out, &bound.numbers) {
-            if leaf[bound.path.leaf(schema).tag.len()..] != *other {
-                let description = "is set by the path; the body must not have another value";
-                return Err(TranscodeError::field(bound.name.as_str(), description));
-            }
+        if has_body
+            && let Ok(Some((_, other))) = wire::last_of(out, &bound.numbers)
+            && leaf[bound.path.leaf(schema).tag.len()..] != *other
+        {
+            let description = "is set by the path; the body must not have another value";
+            return Err(TranscodeError::field(bound.name.as_str(), description));
         }
         refuse_rival(schema, &bound.path, &bound.name, out)?;
         put_leaf(schema, &bound.path, &leaf, out);
@@ -158,15 +161,14 @@ pub(crate) fn put_text(
 ) -> Result<(), TranscodeError> {
     let leaf = path.leaf(schema);
     let token = scalar::token_of_text(schema, leaf.kind, text);
-    let put = match leaf.kind {
-        Kind::Message(id) => {
-            leaf.tag.put(out);
-            let mark = wire::open(out);
-            let put = scalar::put_content(schema, &schema.messages[id], &token, out);
-            wire::close(out, mark);
-            put
-        }
-        kind => scalar::put(schema, kind, &token, &leaf.tag, false, out),
+    let put = if let Some(id) = leaf.kind.message_id() {
+        leaf.tag.put(out);
+        let mark = wire::open(out);
+        let put = scalar::put_content(schema, &schema.messages[id], &token, out);
+        wire::close(out, mark);
+        put
+    } else {
+        scalar::put(schema, leaf.kind, &token, &leaf.tag, false, out)
     };
     put.map_err(|_| {
         let (noun, found) = (scalar::noun(schema, leaf.kind), short(text).escape_debug());

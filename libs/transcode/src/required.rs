@@ -76,7 +76,9 @@ fn values_of(bytes: &[u8], wanted: u32) -> Vec<&[u8]> {
         let value = match wire_type {
             WireType::Delimited => cursor.delimited(),
             WireType::GroupStart => cursor.group(number, 0),
-            _ => cursor.skip(number, wire_type, 0).map(|()| &bytes[start..cursor.at]),
+            WireType::Varint | WireType::Fixed64 | WireType::Fixed32 | WireType::GroupEnd => {
+                cursor.skip(number, wire_type, 0).map(|()| &bytes[start..cursor.at])
+            }
         };
         let Ok(value) = value else { break };
         if number == wanted {

@@ -4,7 +4,6 @@ use crate::path::FieldPath;
 use crate::path::is_scalar;
 use crate::rule::Rule;
 use crate::schema::Form;
-use crate::schema::Kind;
 use crate::schema::Message;
 use crate::schema::MessageType;
 use crate::schema::Schema;
@@ -185,11 +184,7 @@ fn by_proto_name(message: &Message, name: &str) -> Option<usize> {
 }
 
 fn form_of(schema: &Schema, message: &Message, index: usize) -> Option<Form> {
-    let field = &message.fields[index];
-    match field.kind {
-        Kind::Message(id) if field.shape == Shape::One => Some(schema.messages[id].form),
-        _ => None,
-    }
+    message.fields[index].single_message().map(|id| schema.messages[id].form)
 }
 
 fn body(request: &Message, name: &str) -> Result<Body, String> {

@@ -285,7 +285,9 @@ pub(crate) fn last_of<'w>(
             let inner = match wire_type {
                 WireType::Delimited => cursor.delimited()?,
                 WireType::GroupStart => cursor.group(number, 0)?,
-                _ => return Err(NOT_ITS_OWN),
+                WireType::Varint | WireType::Fixed64 | WireType::Fixed32 | WireType::GroupEnd => {
+                    return Err(NOT_ITS_OWN);
+                }
             };
             found = last_of(inner, rest)?.or(found);
         }

@@ -82,10 +82,8 @@ impl Builder {
     fn spread_required(&mut self) {
         loop {
             let holds = |message: &Message| {
-                message.fields.iter().any(|field| match field.kind {
-                    Kind::Message(id) => self.messages[id].has_required,
-                    _ => false,
-                })
+                let mut ids = message.fields.iter().filter_map(|field| field.kind.message_id());
+                ids.any(|id| self.messages[id].has_required)
             };
             let found: Vec<MessageId> = (0..self.messages.len())
                 .filter(|id| !self.messages[*id].has_required && holds(&self.messages[*id]))
@@ -217,6 +215,11 @@ impl Kind {
             Self::Int32 | Self::Int64 | Self::Uint32 | Self::Uint64 => WireType::Varint,
             Self::Sint32 | Self::Sint64 | Self::Bool | Self::Enum(_) => WireType::Varint,
         }
+    }
+
+    /// Whether it is a varint of which the low 32 bits count.
+    pub(crate) fn is_32_bits(self) -> bool {
+        matches!(self, Self::Int32 | Self::Uint32 | Self::Sint32 | Self::Enum(_))
     }
 
     pub(crate) fn is_packable(self) -> bool {

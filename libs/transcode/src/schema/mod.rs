@@ -200,7 +200,19 @@ impl Message {
     }
 }
 
+impl Kind {
+    #[inline]
+    pub(crate) fn message_id(self) -> Option<MessageId> {
+        if let Self::Message(id) = self { Some(id) } else { None }
+    }
+}
+
 impl Field {
+    /// The message that a field is which holds at most one.
+    pub(crate) fn single_message(&self) -> Option<MessageId> {
+        self.kind.message_id().filter(|_| self.shape == Shape::One)
+    }
+
     /// Whether a value may be laid out so. Packed and unpacked are taken for any repeated field, whatever its proto says.
     #[inline]
     pub(crate) fn takes(&self, wire_type: WireType) -> bool {

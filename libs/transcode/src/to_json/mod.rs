@@ -124,7 +124,7 @@ impl<'s> Writer<'s, '_> {
                 self.close(b'}', is_first);
             }
             Form::Timestamp | Form::Duration => self.time(message, wire)?,
-            Form::FieldMask => self.mask(message, wire)?,
+            Form::FieldMask => self.mask(wire)?,
             Form::Wrapper => self.first_field(message, wire)?,
             Form::Struct | Form::ListValue => self.first_field(message, wire)?,
             Form::Value => self.value(message, wire)?,
@@ -171,17 +171,15 @@ impl<'s> Writer<'s, '_> {
     }
 
     fn single(&mut self, field: &'s Field, wire: &[u8], slot: Slot) -> Result<(), Broken> {
-        match field.kind {
-            Kind::Message(id) => {
-                let content = gather(field, wire, slot)?;
-                self.content(id, &content)
-            }
-            _ if slot.count == 0 => self.default_scalar(field.kind),
-            kind => {
-                let mut cursor = Cursor { bytes: wire, at: slot.last as usize };
-                self.scalar(kind, &mut cursor)
-            }
+        if let Some(id) = field.kind.message_id() {
+            let content = gather(field, wire, slot)?;
+            return self.content(id, &content);
         }
+        if slot.count == 0 {
+            return self.default_scalar(field.kind);
+        }
+        let mut cursor = Cursor { bytes: wire, at: slot.last as usize };
+        self.scalar(field.kind, &mut cursor)
     }
 
     fn list(&mut self, field: &'s Field, wire: &[u8], slot: Slot) -> Result<(), Broken> {
@@ -226,7 +224,7 @@ impl<'s> Writer<'s, '_> {
         }
         // A stable sort: of equal keys the last stays the last, and counts.
         if !entries.is_sorted_by(|(a, ..), (b, ..)| a < b) {
-            entries.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+            entries.sort_by_key(|(key, ..)| *key);
             entries.dedup_by(|later, kept| {
                 let is_same = later.0 == kept.0;
                 if is_same {

@@ -27,7 +27,8 @@ impl Writer<'_, '_> {
             Kind::Int32 => self.number(low_signed(cursor.varint()?)),
             Kind::Uint32 => self.number(low(cursor.varint()?)),
             Kind::Sint32 => {
-                self.number(low_signed(wire::unzigzag(cursor.varint()? & LOW).cast_unsigned()))
+                let value = wire::unzigzag(cursor.varint()? & LOW);
+                self.number(low_signed(value.cast_unsigned()));
             }
             Kind::Fixed32 => self.number(cursor.fixed32()?),
             Kind::Sfixed32 => self.number(cursor.fixed32()?.cast_signed()),
@@ -53,8 +54,10 @@ impl Writer<'_, '_> {
 
     fn enum_value(&mut self, id: usize, number: i32) {
         let descriptor = &self.schema.enums[id];
+        if descriptor.is_null {
+            return self.word("null");
+        }
         match descriptor.name_of(number) {
-            _ if descriptor.is_null => self.word("null"),
             Some(name) if !self.options.uses_enum_numbers => text::put_string(self.out, name),
             Some(_) | None => self.number(number),
         }
@@ -128,13 +131,13 @@ pub(super) fn is_default(field: &Field, wire: &[u8], slot: Slot) -> bool {
     match field.kind.wire_type() {
         wire::WireType::Fixed32 => rest.starts_with(&[0; 4]),
         wire::WireType::Fixed64 => rest.starts_with(&[0; 8]),
-        wire::WireType::Delimited => Cursor::new(rest).varint() == Ok(0),
-        _ => match (field.kind, Cursor::new(rest).varint()) {
-            (Kind::Int32 | Kind::Uint32 | Kind::Sint32 | Kind::Enum(_), Ok(value)) => {
-                value & LOW == 0
-            }
-            (_, value) => value == Ok(0),
-        },
+        wire::WireType::Varint if field.kind.is_32_bits() => {
+            Cursor::new(rest).varint().is_ok_and(|value| value & LOW == 0)
+        }
+        wire::WireType::Varint
+        | wire::WireType::Delimited
+        | wire::WireType::GroupStart
+        | wire::WireType::GroupEnd => Cursor::new(rest).varint() == Ok(0),
     }
 }
 

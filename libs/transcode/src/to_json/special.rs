@@ -39,7 +39,7 @@ impl<'s> Writer<'s, '_> {
     }
 
     /// A FieldMask: its paths, in field 1.
-    pub(super) fn mask(&mut self, _: &Message, bytes: &[u8]) -> Result<(), Broken> {
+    pub(super) fn mask(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         let mut all = String::new();
         let mut cursor = Cursor::new(bytes);
         while !cursor.is_at_end() {

@@ -1,6 +1,6 @@
 //! Text as JSON strings.
 
-use crate::lexer;
+use crate::scan;
 
 /// Appends a string, quoted; what JSON does not allow as it is, escaped.
 pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
@@ -8,7 +8,7 @@ pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut from = 0;
     loop {
-        let until = lexer::plain_until(bytes, from);
+        let until = scan::plain_until(bytes, from);
         out.extend_from_slice(&bytes[from..until]);
         let Some(byte) = bytes.get(until) else { break };
         put_escape(out, *byte);

@@ -131,10 +131,8 @@ impl<'s, 'j> Encoder<'s, 'j, '_> {
         expected: &str,
     ) -> Result<(), Stop> {
         self.json.skip_rest(token)?;
-        let found = match token {
-            Token::Text(text) => short(text).escape_debug().to_string(),
-            _ => short(self.json.since(start)).escape_debug().to_string(),
-        };
+        let found = if let Token::Text(text) = token { text } else { self.json.since(start) };
+        let found = short(found).escape_debug().to_string();
         self.refuse(path, format!("must be {expected}, is `{found}`"))
     }
 
@@ -249,12 +247,10 @@ impl<'s, 'j> Encoder<'s, 'j, '_> {
     }
 
     fn takes_null(&self, field: &Field) -> bool {
-        field.shape == Shape::One
-            && match field.kind {
-                Kind::Message(id) => self.schema.messages[id].form == Form::Value,
-                Kind::Enum(id) => self.schema.enums[id].is_null,
-                _ => false,
-            }
+        let is_value =
+            field.single_message().is_some_and(|id| self.schema.messages[id].form == Form::Value);
+        let is_null = matches!(field.kind, Kind::Enum(id) if self.schema.enums[id].is_null);
+        is_value || is_null && field.shape == Shape::One
     }
 
     /// Writes one value with its tag, unless it is the default and that is left out: whether there is a value, which an ignored

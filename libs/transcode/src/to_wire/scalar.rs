@@ -75,7 +75,10 @@ pub(crate) fn put(
     match kind.wire_type() {
         wire::WireType::Fixed32 => out.extend_from_slice(&value.to_le_bytes()[..4]),
         wire::WireType::Fixed64 => out.extend_from_slice(&value.to_le_bytes()),
-        _ => wire::put_varint(out, value),
+        wire::WireType::Varint
+        | wire::WireType::Delimited
+        | wire::WireType::GroupStart
+        | wire::WireType::GroupEnd => wire::put_varint(out, value),
     }
     Ok(())
 }
@@ -87,11 +90,14 @@ pub(super) fn put_key(
     key: &str,
     out: &mut Vec<u8>,
 ) -> Result<(), Refused> {
-    let token = match field.kind {
-        Kind::String => Token::Text(Cow::Borrowed(key)),
-        Kind::Bool => Token::Bool(key.parse().map_err(|_| Refused)?),
-        _ if number::is_key(key) => Token::Number(key),
-        _ => return Err(Refused),
+    let token = if field.kind == Kind::String {
+        Token::Text(Cow::Borrowed(key))
+    } else if field.kind == Kind::Bool {
+        Token::Bool(key.parse().map_err(|_| Refused)?)
+    } else if number::is_key(key) {
+        Token::Number(key)
+    } else {
+        return Err(Refused);
     };
     put(schema, field.kind, &token, &field.tag, false, out)
 }
@@ -107,10 +113,12 @@ fn digits<'t>(token: &'t Token<'_>) -> Result<&'t str, Refused> {
 }
 
 fn double(token: &Token<'_>) -> Result<f64, Refused> {
-    match token {
-        Token::Text(text) => number::not_finite(text).map_or_else(|| number::double(text), Ok),
-        _ => number::double(digits(token)?),
+    if let Token::Text(text) = token
+        && let Some(value) = number::not_finite(text)
+    {
+        return Ok(value);
     }
+    number::double(digits(token)?)
 }
 
 fn float(token: &Token<'_>) -> Result<f32, Refused> {
@@ -174,7 +182,8 @@ pub(crate) fn put_content(
         Form::Timestamp => put_time(time::parse_timestamp(text), out),
         Form::Duration => put_time(time::parse_duration(text), out),
         Form::FieldMask => put_mask(text, out),
-        _ => Err(Refused),
+        Form::Fields | Form::HttpBody | Form::Empty | Form::Any | Form::Wrapper => Err(Refused),
+        Form::Struct | Form::Value | Form::ListValue => Err(Refused),
     }
 }
 
@@ -210,33 +219,38 @@ pub(crate) fn put_mask_path(path: &str, out: &mut Vec<u8>) {
 
 /// A token as JSON would have it, of a text without quotes, as paths and queries have it.
 pub(crate) fn token_of_text<'t>(schema: &Schema, kind: Kind, text: &'t str) -> Token<'t> {
-    match kind {
-        Kind::Bool => text.parse().map_or(Token::Text(Cow::Borrowed(text)), Token::Bool),
-        Kind::Enum(_) if number::signed(text, 32).is_ok() => Token::Number(text),
-        Kind::String | Kind::Bytes | Kind::Enum(_) => Token::Text(Cow::Borrowed(text)),
-        Kind::Message(id) => match schema.messages[id].fields.first() {
-            Some(value) if schema.messages[id].form == Form::Wrapper => {
-                token_of_text(schema, value.kind, text)
-            }
-            _ => Token::Text(Cow::Borrowed(text)),
-        },
-        _ => Token::Text(Cow::Borrowed(text)),
+    let as_text = Token::Text(Cow::Borrowed(text));
+    if kind == Kind::Bool {
+        return text.parse().map_or(as_text, Token::Bool);
+    }
+    if matches!(kind, Kind::Enum(_)) && number::signed(text, 32).is_ok() {
+        return Token::Number(text);
+    }
+    let message = kind.message_id().map(|id| &schema.messages[id]);
+    match message.filter(|message| message.form == Form::Wrapper) {
+        Some(wrapper) => {
+            wrapper.fields.first().map_or(as_text, |value| token_of_text(schema, value.kind, text))
+        }
+        None => as_text,
     }
 }
 
 /// What a value of the kind is called in an error.
 pub(crate) fn noun(schema: &Schema, kind: Kind) -> Cow<'static, str> {
-    let text = match kind {
-        Kind::Enum(id) => return format!("one of {}", schema.enums[id].told).into(),
-        Kind::Message(id) => return noun_of_message(schema, &schema.messages[id]),
-        Kind::Bool => "`true` or `false`",
-        Kind::String => "text",
-        Kind::Bytes => "base64",
-        number => {
-            return format!("a number of type {}", format!("{number:?}").to_lowercase()).into();
+    if let Kind::Enum(id) = kind {
+        return format!("one of {}", schema.enums[id].told).into();
+    }
+    if let Kind::Message(id) = kind {
+        return noun_of_message(schema, &schema.messages[id]);
+    }
+    for (plain, noun) in
+        [(Kind::Bool, "`true` or `false`"), (Kind::String, "text"), (Kind::Bytes, "base64")]
+    {
+        if kind == plain {
+            return noun.into();
         }
-    };
-    text.into()
+    }
+    format!("a number of type {}", format!("{kind:?}").to_lowercase()).into()
 }
 
 pub(crate) fn noun_of_message(schema: &Schema, message: &Message) -> Cow<'static, str> {

@@ -40,12 +40,9 @@ impl<'j> Encoder<'_, 'j, '_> {
         };
         self.json = beginning;
         let schema = self.schema;
-        let url = match url {
-            Token::Text(url) => url,
-            _ => {
-                self.json.skip_rest(&Token::Object)?;
-                return self.refuse(&Path::Field(path, TYPE_KEY), "must be text");
-            }
+        let Token::Text(url) = url else {
+            self.json.skip_rest(&Token::Object)?;
+            return self.refuse(&Path::Field(path, TYPE_KEY), "must be text");
         };
         let name = url.rsplit_once('/').map(|(_, name)| name);
         let Some(message) = name.and_then(|name| schema.message(name)) else {
