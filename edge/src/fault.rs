@@ -192,7 +192,7 @@ impl From<TranscodeError> for Fault {
                 Error::invalid_fields(violations.collect()).into()
             }
             error @ TranscodeError::Malformed(_) => Error::malformed(error.to_string()).into(),
-            error @ TranscodeError::MediaType => Self::media_type(error.to_string()),
+            error @ TranscodeError::MediaType(_) => Self::media_type(error.to_string()),
         }
     }
 }

@@ -66,12 +66,12 @@ use crate::visitors::Visitors;
 pub use body::Body;
 pub use body::BoxError;
 pub use config::Config;
+pub use config::TokensConfig;
 pub use listener::Handler;
 pub use listener::Listener;
 pub use tls::Tls;
 pub use tls::TlsFiles;
 pub use tls::TlsMetrics;
-pub use config::TokensConfig;
 
 /// The service's name in the mesh and in the configuration.
 pub const NAME: &str = "edge";

@@ -16,7 +16,7 @@ use crate::protocols::Methods;
 pub(crate) static ROUTES: LazyLock<RouteTable> = LazyLock::new(|| {
     RouteTable::from_pool(&proto::DESCRIPTORS)
         .expect("the tests of this crate build it from the same protos")
-        .with_options(Options { plus_is_space: true, emit_defaults: false })
+        .with_options(|_| Options { plus_is_space: true, ..Options::default() })
 });
 
 /// The public methods of services.

@@ -15,6 +15,7 @@ use rpc::Deadline;
 use rpc::Error;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
+use transcode::Framing;
 use transcode::Lookup;
 use transcode::Match;
 use transcode::RequestParts;
@@ -29,7 +30,6 @@ use crate::methods::ROUTES;
 use crate::protocols::Backend as _;
 use crate::protocols::Method;
 use crate::stream;
-use crate::stream::Framing;
 use crate::upstream;
 use crate::upstream::BytesCodec;
 
@@ -96,12 +96,14 @@ where
     let answer = tokio::time::timeout_at(deadline.0.into(), called).await;
     let answer = answer.map_err(|_| Fault::deadline_exceeded())??;
     let (metadata, message, _) = answer.into_parts();
-    let json = found.response(&message).map_err(|error| Error::internal(&error))?;
-    let length = HeaderValue::from(json.len());
-    let mut response = Response::new(Body::Whole(json));
+    let reply = found.response(&message).map_err(|error| Error::internal(&error))?;
+    let media_type =
+        HeaderValue::try_from(&*reply.media_type).map_err(|error| Error::internal(&error))?;
+    let length = HeaderValue::from(reply.body.len());
+    let mut response = Response::new(Body::Whole(reply.body));
     let headers = response.headers_mut();
     pass_metadata(metadata.into_headers(), headers);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_TYPE, media_type);
     headers.insert(header::CONTENT_LENGTH, length);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
     Ok(response)

@@ -1,11 +1,10 @@
-//! A stream of messages as JSON lines, server-sent events, or one JSON array. An error after the first message is the last
-//! thing said, in the same form: a stream that fails never looks like one that ended.
+//! A stream of messages as it goes to a client. An error after the first message is the last thing said, in the same form: a
+//! stream that fails never looks like one that ended.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use bytes::BytesMut;
 use futures_util::stream;
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -13,6 +12,7 @@ use rpc::Deadline;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::Streaming;
+use transcode::Framing;
 use transcode::Match;
 
 use crate::body::Body;
@@ -21,92 +21,6 @@ use crate::gateway;
 
 /// How often a silent stream of events says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-
-/// How messages stand in the body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Framing {
-    /// One JSON text a line: also for who has no wish.
-    Lines,
-    /// Server-sent events, for browsers.
-    Events,
-    /// One JSON array, for who asks for `application/json`.
-    Array,
-}
-
-impl Framing {
-    /// The first that the client accepts; it need not say any.
-    pub(crate) fn accepted(accept: Option<&str>) -> Self {
-        let types = accept.unwrap_or_default().split(',');
-        let essences = types.map(|kind| kind.split(';').next().unwrap_or_default().trim());
-        for essence in essences {
-            match essence.to_ascii_lowercase().as_str() {
-                "text/event-stream" => return Self::Events,
-                "application/x-ndjson" | "application/jsonl" => return Self::Lines,
-                "application/json" => return Self::Array,
-                _ => {}
-            }
-        }
-        Self::Lines
-    }
-
-    pub(crate) fn media_type(self) -> &'static str {
-        match self {
-            Self::Lines => "application/x-ndjson",
-            Self::Events => "text/event-stream",
-            Self::Array => "application/json",
-        }
-    }
-
-    fn opening(self) -> &'static [u8] {
-        match self {
-            Self::Lines | Self::Events => b"",
-            Self::Array => b"[",
-        }
-    }
-
-    fn closing(self) -> &'static [u8] {
-        match self {
-            Self::Lines | Self::Events => b"",
-            Self::Array => b"]",
-        }
-    }
-
-    fn message(self, json: &Bytes, is_first: bool) -> Bytes {
-        match self {
-            Self::Lines => [json, &b"\n"[..]].concat().into(),
-            Self::Array if is_first => json.clone(),
-            Self::Array => [&b","[..], json].concat().into(),
-            Self::Events => {
-                let token = serde_json::from_slice::<Resumable>(json).unwrap_or_default();
-                let mut event = BytesMut::new();
-                // A line break would end the field; a token of ours has none.
-                if !token.resume_token.is_empty()
-                    && !token.resume_token.contains(['\r', '\n', '\0'])
-                {
-                    event.extend_from_slice(b"id: ");
-                    event.extend_from_slice(token.resume_token.as_bytes());
-                    event.extend_from_slice(b"\n");
-                }
-                event.extend_from_slice(b"data: ");
-                event.extend_from_slice(json);
-                event.extend_from_slice(b"\n\n");
-                event.freeze()
-            }
-        }
-    }
-
-    fn error(self, status: &Status, is_first: bool) -> Bytes {
-        let problem = fault::problem_json(status);
-        match self {
-            Self::Lines => [b"{\"error\":", &*problem, b"}\n"].concat().into(),
-            Self::Events => [b"event: error\ndata: ", &*problem, b"\n\n"].concat().into(),
-            Self::Array => {
-                let comma: &[u8] = if is_first { b"" } else { b"," };
-                [comma, b"{\"error\":", &*problem, b"}]"].concat().into()
-            }
-        }
-    }
-}
 
 /// What an event's id is taken from.
 #[derive(serde::Deserialize, Default)]
@@ -167,7 +81,7 @@ impl State {
         let is_first = self.phase == Phase::First;
         let message = match self.message().await {
             Next::Message(message) => message,
-            Next::Silence => return Some(Bytes::from_static(b":\n\n")),
+            Next::Silence => return self.framing.heartbeat().map(Bytes::from_static),
             Next::End => {
                 self.phase = Phase::Over;
                 let closing = self.framing.closing();
@@ -175,16 +89,22 @@ impl State {
             }
             Next::Failure(status) => {
                 self.phase = Phase::Over;
-                return Some(self.framing.error(&status, is_first));
+                return self.framing.error(&fault::problem_json(&status), is_first);
             }
         };
         self.phase = Phase::Further;
         match self.found.response(&message) {
-            Ok(json) => Some(self.framing.message(&json, is_first)),
+            Ok(reply) => {
+                let token = match self.framing {
+                    Framing::Events => serde_json::from_slice(&reply.body).unwrap_or_default(),
+                    Framing::Lines | Framing::Array | Framing::Raw => Resumable::default(),
+                };
+                Some(self.framing.message(&reply.body, is_first, Some(&token.resume_token)))
+            }
             Err(error) => {
                 self.phase = Phase::Over;
                 let status = Status::from(rpc::Error::internal(&error));
-                Some(self.framing.error(&status, is_first))
+                self.framing.error(&fault::problem_json(&status), is_first)
             }
         }
     }
@@ -195,7 +115,7 @@ impl State {
         }
         let wait = match self.framing {
             Framing::Events => self.deadline.0.min(std::time::Instant::now() + HEARTBEAT),
-            Framing::Lines | Framing::Array => self.deadline.0,
+            Framing::Lines | Framing::Array | Framing::Raw => self.deadline.0,
         };
         let message = tokio::time::timeout_at(wait.into(), self.messages.message());
         match self.leaving.run_until_cancelled(message).await {
@@ -214,42 +134,4 @@ enum Next {
     Silence,
     End,
     Failure(Status),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_form_that_is_accepted_is_taken() {
-        for (accept, framing) in [
-            (None, Framing::Lines),
-            (Some("*/*"), Framing::Lines),
-            (Some("text/html, Text/Event-Stream;q=0.9"), Framing::Events),
-            (Some("application/json"), Framing::Array),
-            (Some("application/x-ndjson, application/json"), Framing::Lines),
-        ] {
-            assert_eq!(Framing::accepted(accept), framing, "{accept:?}");
-        }
-    }
-
-    #[test]
-    fn every_form_says_an_error_as_its_last_word() {
-        let status = Status::from(rpc::Error::not_found("x"));
-        for (framing, start, end) in [
-            (Framing::Lines, "{\"error\":{", "}}\n"),
-            (Framing::Events, "event: error\ndata: {", "}\n\n"),
-            (Framing::Array, ",{\"error\":{", "}}]"),
-        ] {
-            let said = String::from_utf8(framing.error(&status, false).to_vec()).expect("text");
-            assert!(said.starts_with(start) && said.ends_with(end), "{said}");
-        }
-    }
-
-    #[test]
-    fn an_event_has_the_id_to_resume_from() {
-        let json = Bytes::from_static(b"{\"resumeToken\":\"abc\"}");
-        let event = Framing::Events.message(&json, true);
-        assert_eq!(&event[..], b"id: abc\ndata: {\"resumeToken\":\"abc\"}\n\n");
-    }
 }

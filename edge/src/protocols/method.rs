@@ -1,11 +1,19 @@
 //! The methods that can be called, by gRPC path.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use http::Uri;
-use prost_reflect::DynamicMessage;
+use prost_reflect::DescriptorPool;
 use prost_reflect::MessageDescriptor;
 use prost_reflect::MethodDescriptor;
+use transcode::JsonError;
+use transcode::MessageType;
+use transcode::ReadOptions;
+use transcode::Schema;
+use transcode::TranscodeError;
+use transcode::WriteOptions;
 
 /// A method, as its proto has it.
 #[derive(Debug)]
@@ -19,14 +27,47 @@ pub struct Method {
     /// Whether it is NO_SIDE_EFFECTS, so that it may be called by GET.
     pub is_read_only: bool,
     pub(crate) uri: Uri,
-    pub(crate) input: MessageDescriptor,
-    pub(crate) output: MessageDescriptor,
+    pub(crate) input: Message,
+    pub(crate) output: Message,
+}
+
+/// A type of messages, between its wire form and JSON.
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    schema: Arc<Schema>,
+    of: MessageType,
+}
+
+impl Message {
+    fn new(schema: &Arc<Schema>, descriptor: &MessageDescriptor) -> Self {
+        let of = schema.message(descriptor.full_name()).expect("the schema is of its pool");
+        Self { schema: Arc::clone(schema), of }
+    }
+
+    /// Reads a JSON object as a message, encoded.
+    ///
+    /// # Errors
+    /// Anything that the message has no place for, and what is no JSON.
+    pub(crate) fn from_json(&self, json: &[u8]) -> Result<Bytes, TranscodeError> {
+        let mut message = Vec::with_capacity(json.len());
+        self.schema.to_wire(self.of, json, ReadOptions::default(), &mut message)?;
+        Ok(message.into())
+    }
+
+    /// Writes an encoded message as canonical ProtoJSON.
+    ///
+    /// # Errors
+    /// The bytes are no such message, or it holds an `Any` of an unknown type.
+    pub(crate) fn to_json(&self, message: &[u8]) -> Result<Bytes, JsonError> {
+        let mut json = Vec::with_capacity(2 * message.len() + 64);
+        self.schema.to_json(self.of, message, WriteOptions::default(), &mut json)?;
+        Ok(json.into())
+    }
 }
 
 impl Method {
-    /// From its descriptor.
-    #[must_use]
-    pub fn new(descriptor: &MethodDescriptor) -> Self {
+    /// From its descriptor, and the schema of that one's pool.
+    fn new(descriptor: &MethodDescriptor, schema: &Arc<Schema>) -> Self {
         let service = descriptor.parent_service();
         let path = format!("/{}/{}", service.full_name(), descriptor.name());
         Self {
@@ -35,15 +76,15 @@ impl Method {
             server_streams: descriptor.is_server_streaming(),
             is_read_only: transcode::idempotency(descriptor)
                 == transcode::Idempotency::NoSideEffects,
-            input: descriptor.input(),
-            output: descriptor.output(),
+            input: Message::new(schema, &descriptor.input()),
+            output: Message::new(schema, &descriptor.output()),
             path,
         }
     }
 
     /// Whether bytes are a message that the method takes.
     pub(crate) fn takes(&self, message: &[u8]) -> bool {
-        DynamicMessage::decode(self.input.clone(), message).is_ok()
+        self.input.schema.is_message(self.input.of, message)
     }
 }
 
@@ -66,8 +107,15 @@ impl Methods {
 
 impl FromIterator<MethodDescriptor> for Methods {
     fn from_iter<I: IntoIterator<Item = MethodDescriptor>>(descriptors: I) -> Self {
+        let mut schemas: Vec<(DescriptorPool, Arc<Schema>)> = Vec::new();
         let methods = descriptors.into_iter().map(|descriptor| {
-            let method = Method::new(&descriptor);
+            let pool = descriptor.parent_pool();
+            let known = schemas.iter().position(|(known, _)| known == pool);
+            let known = known.unwrap_or_else(|| {
+                schemas.push((pool.clone(), Arc::new(Schema::new(pool))));
+                schemas.len() - 1
+            });
+            let method = Method::new(&descriptor, &schemas[known].1);
             (method.path.clone(), method)
         });
         Self(methods.collect())

@@ -1,7 +1,6 @@
 //! Messages made anew: out of one coding and codec, into others. What needs none of this never comes here.
 
 use bytes::Bytes;
-use prost_reflect::MessageDescriptor;
 use rpc::Error;
 
 use crate::fault::Fault;
@@ -9,6 +8,7 @@ use crate::protocols::coding::Coding;
 use crate::protocols::coding::WORTH_BYTES_MIN;
 use crate::protocols::frame;
 use crate::protocols::frame::Frame;
+use crate::protocols::method::Message;
 
 /// What becomes of each message.
 #[derive(Debug)]
@@ -28,9 +28,9 @@ pub(crate) enum Translation {
     /// Both sides speak protobuf.
     None,
     /// A client's JSON to a service's protobuf.
-    FromJson(MessageDescriptor),
+    FromJson(Message),
     /// And back.
-    ToJson(MessageDescriptor),
+    ToJson(Message),
 }
 
 impl Remake {
@@ -44,9 +44,10 @@ impl Remake {
         };
         let message = match &self.translation {
             Translation::None => message,
-            Translation::FromJson(descriptor) => transcode::from_json(descriptor, &message)?,
-            Translation::ToJson(descriptor) => transcode::to_json(descriptor, &message)
-                .map_err(|error| Fault::from(Error::internal(&error)))?,
+            Translation::FromJson(input) => input.from_json(&message)?,
+            Translation::ToJson(output) => {
+                output.to_json(&message).map_err(|error| Fault::from(Error::internal(&error)))?
+            }
         };
         if self.write == Coding::Identity || message.len() < WORTH_BYTES_MIN {
             return Ok((message, false));

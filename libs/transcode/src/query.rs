@@ -1,94 +1,104 @@
 //! The query to fields: nested by dots, repeated by repetition, values as ProtoJSON; what is unknown is refused.
 
-use crate::json;
-use crate::request::TranscodeError;
-use crate::request::descend;
-use crate::request::is_well_encoded;
-use crate::request::path_name;
-use crate::route;
+use crate::error::TranscodeError;
+use crate::error::short;
+use crate::path::FieldPath;
+use crate::path::is_scalar;
+use crate::request;
 use crate::route::Body;
-use crate::route::PathField;
+use crate::schema::Message;
+use crate::schema::Shape;
 use crate::table::Match;
 use percent_encoding::percent_decode_str;
-use prost_reflect::DynamicMessage;
-use prost_reflect::FieldDescriptor;
-use prost_reflect::Kind;
-use prost_reflect::Value;
+use std::borrow::Cow;
 
 /// How many parameters a query may have.
 const PARAMETERS_MAX: usize = 1_000;
 
-/// Sets the fields that the query names.
+/// Appends the fields that the query names.
 ///
 /// # Errors
 /// A parameter that is unknown, bound elsewhere, doubled or not of its type.
-pub(crate) fn bind(
-    message: &mut DynamicMessage,
+pub(crate) fn put(
     matched: &Match<'_>,
     query: &str,
+    out: &mut Vec<u8>,
 ) -> Result<(), TranscodeError> {
-    let mut seen: Vec<Vec<FieldDescriptor>> = Vec::new();
+    let route = matched.route;
+    let mut seen: Vec<FieldPath> = Vec::new();
+    let mut leaf = Vec::new();
     for (index, parameter) in query.split('&').filter(|text| !text.is_empty()).enumerate() {
         if index == PARAMETERS_MAX {
             let description = format!("must have at most {PARAMETERS_MAX} parameters");
             return Err(TranscodeError::field("query", description));
         }
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let key = decode(key, matched.options.plus_is_space)?;
-        let value = decode(value, matched.options.plus_is_space)?;
-        let fields = resolve(matched, &key)?;
-        refuse_bound_elsewhere(matched, &fields)?;
-        set(message, &fields, &value, &mut seen)?;
+        let key = decode(key, route.options.plus_is_space)?;
+        let value = decode(value, route.options.plus_is_space)?;
+        let Some(path) = resolve(matched, &key)? else { continue };
+        let name = path.name(&route.schema);
+        refuse_bound_elsewhere(matched, &path, &name)?;
+        leaf.clear();
+        request::put_text(&route.schema, &path, &value, &name, &mut leaf)?;
+        let is_single = path.leaf(&route.schema).shape == Shape::One;
+        if is_single && seen.contains(&path) {
+            return Err(TranscodeError::field(name, "is given twice"));
+        }
+        request::refuse_rival(&route.schema, &path, &name, out)?;
+        request::put_leaf(&route.schema, &path, &leaf, out);
+        if is_single {
+            seen.push(path);
+        }
     }
     Ok(())
 }
 
-fn decode(raw: &str, plus_is_space: bool) -> Result<String, TranscodeError> {
+fn decode(raw: &str, plus_is_space: bool) -> Result<Cow<'_, str>, TranscodeError> {
     let malformed = || TranscodeError::field("query", "must be percent-encoded UTF-8");
-    if !is_well_encoded(raw) {
+    if !request::is_well_encoded(raw) {
         return Err(malformed());
     }
-    let spaced = if plus_is_space { raw.replace('+', " ") } else { raw.to_owned() };
-    percent_decode_str(&spaced).decode_utf8().map(Into::into).map_err(|_| malformed())
+    if plus_is_space && raw.contains('+') {
+        let spaced = raw.replace('+', " ");
+        let decoded = percent_decode_str(&spaced).decode_utf8().map_err(|_| malformed())?;
+        return Ok(Cow::Owned(decoded.into_owned()));
+    }
+    percent_decode_str(raw).decode_utf8().map_err(|_| malformed())
 }
 
-fn resolve(matched: &Match<'_>, key: &str) -> Result<Vec<FieldDescriptor>, TranscodeError> {
-    let refuse = |why: &str| TranscodeError::field(json::short(key), why);
-    let unknown = || refuse(&format!("is no parameter; {}", takes(matched)));
-    let mut message = Some(matched.route.method.input());
-    let mut fields = Vec::new();
-    for part in key.split('.') {
-        let owner = message.ok_or_else(unknown)?;
-        let field = json::field_of(&owner, part).ok_or_else(unknown)?;
-        let is_single = !field.is_list() && !field.is_map();
-        message = field
-            .kind()
-            .as_message()
-            .filter(|message| is_single && !json::is_well_known(message))
-            .cloned();
-        fields.push(field);
+/// The field that a key names; none if it is no field's and that is to be passed over.
+fn resolve(matched: &Match<'_>, key: &str) -> Result<Option<FieldPath>, TranscodeError> {
+    let route = matched.route;
+    let find = |message: &Message, name: &str| message.index_by_name(name, usize::MAX);
+    let path = FieldPath::resolve(&route.schema, route.input.0, key.split('.'), find);
+    let Some(path) = path else {
+        if route.options.read.ignores_unknown {
+            return Ok(None);
+        }
+        let description = format!("is no parameter; {}", takes(matched));
+        return Err(TranscodeError::field(short(key), description));
+    };
+    let leaf = path.leaf(&route.schema);
+    if leaf.shape == Shape::Map || !is_scalar(&route.schema, leaf) {
+        let description = "is a message or a map, which a query can't hold";
+        return Err(TranscodeError::field(short(key), description));
     }
-    let leaf = fields.last().ok_or_else(unknown)?;
-    if leaf.is_map() || !route::is_scalar(&leaf.kind()) {
-        return Err(refuse("is a message or a map, which a query can't hold"));
-    }
-    Ok(fields)
+    Ok(Some(path))
 }
 
 /// Which parameters there are, for whoever used another.
 fn takes(matched: &Match<'_>) -> String {
-    let input = matched.route.method.input();
-    let in_path = |field: &FieldDescriptor| {
-        matched.route.path_fields.iter().any(|bound| bound.fields.first() == Some(field))
-    };
-    let names: Vec<String> = input
-        .fields()
-        .filter(|field| match &matched.route.body {
+    let route = matched.route;
+    let input = &route.schema.messages[route.input.0];
+    let is_bound = |index| route.path_fields.iter().any(|bound| bound.path.first() == index);
+    let names: Vec<&str> = (0..)
+        .zip(&input.fields)
+        .filter(|(index, _)| match route.body {
             Body::Whole => false,
-            Body::Field(body) => body != field && !in_path(field),
-            Body::None => !in_path(field),
+            Body::Field(body) => body != *index && !is_bound(*index),
+            Body::None => !is_bound(*index),
         })
-        .map(|field| field.json_name().to_owned())
+        .map(|(_, field)| &*field.json_name)
         .collect();
     if names.is_empty() {
         return "the method takes none".to_owned();
@@ -98,128 +108,16 @@ fn takes(matched: &Match<'_>) -> String {
 
 fn refuse_bound_elsewhere(
     matched: &Match<'_>,
-    fields: &[FieldDescriptor],
+    path: &FieldPath,
+    name: &str,
 ) -> Result<(), TranscodeError> {
-    let refuse = |why: &str| Err(TranscodeError::field(path_name(fields), why));
-    let is_this = |bound: &PathField| bound.fields == fields;
-    if matched.route.path_fields.iter().any(is_this) {
+    let refuse = |why: &str| Err(TranscodeError::field(name, why));
+    if matched.route.path_fields.iter().any(|bound| bound.path == *path) {
         return refuse("is set by the path and can't be a query parameter");
     }
-    match &matched.route.body {
+    match matched.route.body {
         Body::Whole => refuse("belongs into the body: the method takes no query parameters"),
-        Body::Field(field) if fields.first() == Some(field) => refuse("belongs into the body"),
+        Body::Field(field) if path.first() == field => refuse("belongs into the body"),
         Body::Field(_) | Body::None => Ok(()),
     }
-}
-
-fn set(
-    message: &mut DynamicMessage,
-    fields: &[FieldDescriptor],
-    text: &str,
-    seen: &mut Vec<Vec<FieldDescriptor>>,
-) -> Result<(), TranscodeError> {
-    let name = path_name(fields);
-    let (leaf, parents) = fields.split_last().expect("a resolved path has a leaf");
-    let value = scalar(leaf, text, &name)?;
-    if leaf.is_list() {
-        let owner = descend(message, parents);
-        if let Some(list) = owner.get_field_mut(leaf).as_list_mut() {
-            list.push(value);
-        }
-        return Ok(());
-    }
-    if seen.iter().any(|other| other == fields) {
-        return Err(TranscodeError::field(name, "is given twice"));
-    }
-    let rival = leaf.containing_oneof().and_then(|oneof| {
-        seen.iter().find(|other| {
-            other.split_last().is_some_and(|(other_leaf, other_parents)| {
-                other_parents == parents && other_leaf.containing_oneof() == Some(oneof.clone())
-            })
-        })
-    });
-    if let Some(rival) = rival {
-        let description = format!("excludes `{}`, which is given too", path_name(rival));
-        return Err(TranscodeError::field(name, description));
-    }
-    descend(message, parents).set_field(leaf, value);
-    seen.push(fields.to_vec());
-    Ok(())
-}
-
-/// Reads one value of a scalar field (or one item of a repeated one) from text, as ProtoJSON would.
-///
-/// # Errors
-/// The text is no value of the field's type.
-pub(crate) fn scalar(
-    field: &FieldDescriptor,
-    text: &str,
-    name: &str,
-) -> Result<Value, TranscodeError> {
-    let kind = field.kind();
-    let refuse = |why: String| TranscodeError::field(name, why);
-    let value = to_json(&kind, text).ok_or_else(|| refuse(format!("must be {}", noun(&kind))))?;
-    let value = if field.is_list() { serde_json::Value::Array(vec![value]) } else { value };
-    let holder = json::field(field, value, name).map_err(|_| {
-        refuse(format!("must be {}, is `{}`", noun(&kind), json::short(text).escape_debug()))
-    })?;
-    let mut value = holder.get_field(field).into_owned();
-    match value.as_list_mut().filter(|_| field.is_list()) {
-        Some(items) => items.pop().ok_or_else(|| refuse("must have a value".to_owned())),
-        None => Ok(value),
-    }
-}
-
-fn to_json(kind: &Kind, text: &str) -> Option<serde_json::Value> {
-    let string = || Some(serde_json::Value::String(text.to_owned()));
-    let boolean = || text.parse::<bool>().ok().map(serde_json::Value::Bool);
-    let number = || match text {
-        "NaN" | "Infinity" | "-Infinity" => string(),
-        _ if json::is_number_text(text) => serde_json::from_str(text).ok(),
-        _ => None,
-    };
-    if json::is_numeric(kind) {
-        return number();
-    }
-    if matches!(kind, Kind::Bool) {
-        return boolean();
-    }
-    if matches!(kind, Kind::Enum(_)) {
-        return text.parse::<i32>().map(Into::into).ok().or_else(string);
-    }
-    match kind.as_message().map_or("", |message| message.name()) {
-        "BoolValue" => boolean(),
-        "DoubleValue" | "FloatValue" | "Int64Value" | "UInt64Value" | "Int32Value"
-        | "UInt32Value" => number(),
-        _ => string(),
-    }
-}
-
-/// What a value of the kind is called in an error.
-pub(crate) fn noun(kind: &Kind) -> String {
-    if let Kind::Enum(descriptor) = kind {
-        // Nobody is advised to send "unspecified".
-        let named = descriptor.values().filter(|value| value.number() != 0);
-        let names: Vec<String> = named.map(|value| value.name().to_owned()).collect();
-        return format!("one of {}", names.join(", "));
-    }
-    if let Kind::Message(message) = kind {
-        return match message.name() {
-            "Timestamp" => "a time such as `2026-01-31T10:00:00Z`".to_owned(),
-            "Duration" => "a duration such as `1.5s`".to_owned(),
-            "FieldMask" => "field names in camelCase, joined by commas".to_owned(),
-            name => format!("a {name}"),
-        };
-    }
-    if json::is_numeric(kind) {
-        return format!("a number of type {}", format!("{kind:?}").to_lowercase());
-    }
-    let text = if matches!(kind, Kind::Bool) {
-        "`true` or `false`"
-    } else if matches!(kind, Kind::Bytes) {
-        "base64"
-    } else {
-        "text"
-    };
-    text.to_owned()
 }

@@ -1,17 +1,22 @@
-//! A request to the method's message: path, then body, then query; what the path binds stays as it is.
+//! A request to the method's message: body, then path, then query, each appended to the wire bytes of those before; what the
+//! path binds stays as it is.
 
-use crate::json;
+use crate::error::TranscodeError;
+use crate::error::short;
 use crate::mask;
+use crate::path::FieldPath;
 use crate::query;
+use crate::required;
 use crate::route::Body;
 use crate::route::PathField;
+use crate::schema::Kind;
+use crate::schema::Schema;
+use crate::schema::Shape;
 use crate::table::Match;
+use crate::to_wire::scalar;
+use crate::wire;
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
-use prost::Message as _;
-use prost_reflect::DynamicMessage;
-use prost_reflect::FieldDescriptor;
-use prost_reflect::Value;
 
 /// What a request holds beside its path.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,94 +29,191 @@ pub struct RequestParts<'a> {
     pub body: &'a [u8],
 }
 
-/// What is wrong with one field.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// The field's path in the request, by proto names: `link.tags[3]`.
-    pub field: String,
-    /// What is wrong with it.
-    pub description: String,
-}
-
-/// Why a request makes no message.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TranscodeError {
-    /// Fields are unknown, doubled, bound elsewhere or not of their type; at least one.
-    #[error("{}", describe(.0))]
-    Invalid(Vec<Violation>),
-    /// The body is no JSON.
-    #[error("the body is not valid JSON: {0}")]
-    Malformed(String),
-    /// The body is of a media type that is not read: HTTP 415.
-    #[error("the body must be application/json, in UTF-8")]
-    MediaType,
-}
-
-fn describe(violations: &[Violation]) -> String {
-    let texts = violations
-        .iter()
-        .map(|violation| format!("`{}` {}", violation.field, violation.description));
-    texts.collect::<Vec<_>>().join("; ")
-}
-
-impl TranscodeError {
-    pub(crate) fn field(field: impl Into<String>, description: impl Into<String>) -> Self {
-        Self::Invalid(vec![Violation { field: field.into(), description: description.into() }])
-    }
-}
+// Fields of `google.api.HttpBody`, with their wire type.
+const CONTENT_TYPE: u8 = 0x0a;
+const DATA: u8 = 0x12;
 
 impl Match<'_> {
-    /// Makes the method's request message, encoded.
+    /// Makes the method's request message, encoded; of a method whose client streams, one message of the stream.
     ///
     /// # Errors
     /// Anything that the message has no place for: nothing that was sent is ignored.
     pub fn request(&self, parts: RequestParts<'_>) -> Result<Bytes, TranscodeError> {
-        let input = self.route.method.input();
-        let body = read_body(&self.route.body, parts)?;
-        let mut message = match (&self.route.body, &body) {
-            (Body::Whole, Some(json)) => json::message(&input, json, "")?,
-            (Body::Field(field), Some(json)) => json::field(field, json.clone(), field.name())?,
-            (Body::None | Body::Whole | Body::Field(_), _) => DynamicMessage::new(input),
-        };
+        if !parts.body.is_empty() && self.route.body == Body::None {
+            return Err(TranscodeError::field("body", "must be empty: the method takes none"));
+        }
+        if !parts.body.is_empty() && !self.route.takes_raw && !is_json(parts.content_type) {
+            return Err(TranscodeError::MediaType("application/json, in UTF-8"));
+        }
+        let mut out = Vec::with_capacity(parts.body.len() + 64);
+        self.put_body(parts, &mut out)?;
         for (bound, raw) in self.route.path_fields.iter().zip(&self.raw_values) {
-            bind_path(&mut message, bound, raw)?;
+            self.put_path(bound, raw, !parts.body.is_empty(), &mut out)?;
         }
-        query::bind(&mut message, self, parts.query.unwrap_or_default())?;
-        if let (Some(mask_field), Body::Field(field), Some(json)) =
-            (&self.route.mask, &self.route.body, &body)
-            && !message.has_field(mask_field)
+        query::put(self, parts.query.unwrap_or_default(), &mut out)?;
+        self.put_mask(parts.body, &mut out)?;
+        if self.route.options.requires_required {
+            required::check(self.route, &out)?;
+        }
+        Ok(out.into())
+    }
+
+    fn put_body(&self, parts: RequestParts<'_>, out: &mut Vec<u8>) -> Result<(), TranscodeError> {
+        let route = self.route;
+        let (schema, options) = (&route.schema, route.options.read);
+        if route.takes_raw {
+            if let Body::Field(index) = route.body {
+                schema.messages[route.input.0].fields[index].tag.put(out);
+                let mark = wire::open(out);
+                put_raw(parts, out);
+                wire::close(out, mark);
+            } else {
+                put_raw(parts, out);
+            }
+            return Ok(());
+        }
+        if parts.body.is_empty() {
+            return Ok(());
+        }
+        match route.body {
+            Body::None => Ok(()),
+            Body::Whole => schema.to_wire(route.input, parts.body, options, out),
+            Body::Field(index) => {
+                let field = &schema.messages[route.input.0].fields[index];
+                schema.field_to_wire(field, parts.body, options, out)
+            }
+        }
+    }
+
+    fn put_path(
+        &self,
+        bound: &PathField,
+        raw: &str,
+        has_body: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), TranscodeError> {
+        let (schema, options) = (&*self.route.schema, &self.route.options);
+        let kept = match (bound.is_multi_segment, options.keeps_reserved_encoded) {
+            (false, _) => "",
+            (true, false) => "/",
+            (true, true) => RESERVED,
+        };
+        let text = decode(raw, kept).ok_or_else(|| {
+            TranscodeError::field(bound.name.as_str(), "must be percent-encoded UTF-8")
+        })?;
+        let mut leaf = Vec::with_capacity(text.len() + 8);
+        put_text(schema, &bound.path, &text, &bound.name, &mut leaf)?;
+        if has_body
+            && let Ok(Some((_, other))) = wire::last_of(out, &bound.numbers)
+            && leaf[bound.path.leaf(schema).tag.len()..] != *other
         {
-            let paths = mask::of_body(field, json, &self.route.path_fields);
-            mask::set(&mut message, mask_field, paths);
+            let description = "is set by the path; the body must not have another value";
+            return Err(TranscodeError::field(bound.name.as_str(), description));
         }
-        Ok(message.encode_to_vec().into())
+        refuse_rival(schema, &bound.path, &bound.name, out)?;
+        put_leaf(schema, &bound.path, &leaf, out);
+        Ok(())
+    }
+
+    /// Fills the mask of a PATCH that states none with the keys that its body has.
+    fn put_mask(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), TranscodeError> {
+        let route = self.route;
+        let (Some(mask), Body::Field(index)) = (route.mask, route.body) else { return Ok(()) };
+        let request = &route.schema.messages[route.input.0];
+        let is_stated = matches!(wire::last_of(out, &[request.fields[mask].number]), Ok(Some(_)));
+        let (false, Kind::Message(id)) = (body.is_empty() || is_stated, request.fields[index].kind)
+        else {
+            return Ok(());
+        };
+        let paths = mask::of_body(&route.schema, id, body, |path| {
+            route.path_fields.iter().any(|bound| {
+                bound.path.first() == index
+                    && bound.name.split_once('.').is_some_and(|(_, rest)| rest == path)
+            })
+        })?;
+        if !paths.is_empty() {
+            request.fields[mask].tag.put(out);
+            let mark = wire::open(out);
+            paths.iter().for_each(|path| scalar::put_mask_path(path, out));
+            wire::close(out, mark);
+        }
+        Ok(())
     }
 }
 
-fn read_body(
-    body: &Body,
-    parts: RequestParts<'_>,
-) -> Result<Option<serde_json::Value>, TranscodeError> {
-    if parts.body.is_empty() {
-        return Ok(None);
+fn put_raw(parts: RequestParts<'_>, out: &mut Vec<u8>) {
+    let content_type = parts.content_type.unwrap_or_default();
+    for (tag, bytes) in [(CONTENT_TYPE, content_type.as_bytes()), (DATA, parts.body)] {
+        if !bytes.is_empty() {
+            out.push(tag);
+            wire::put_delimited(out, bytes);
+        }
     }
-    if matches!(body, Body::None) {
-        return Err(TranscodeError::field("body", "must be empty: the method takes none"));
+}
+
+/// Appends the value that a text without quotes has for the last field of a path, with its tag; the default too.
+pub(crate) fn put_text(
+    schema: &Schema,
+    path: &FieldPath,
+    text: &str,
+    name: &str,
+    out: &mut Vec<u8>,
+) -> Result<(), TranscodeError> {
+    let leaf = path.leaf(schema);
+    let token = scalar::token_of_text(schema, leaf.kind, text);
+    let put = if let Some(id) = leaf.kind.message_id() {
+        leaf.tag.put(out);
+        let mark = wire::open(out);
+        let put = scalar::put_content(schema, &schema.messages[id], &token, out);
+        wire::close(out, mark);
+        put
+    } else {
+        scalar::put(schema, leaf.kind, &token, &leaf.tag, false, out)
+    };
+    put.map_err(|_| {
+        let (noun, found) = (scalar::noun(schema, leaf.kind), short(text).escape_debug());
+        TranscodeError::field(name, format!("must be {noun}, is `{found}`"))
+    })
+}
+
+/// Appends a path's messages and its leaf; without the leaf if it has no value but the default and no presence.
+pub(crate) fn put_leaf(schema: &Schema, path: &FieldPath, leaf: &[u8], out: &mut Vec<u8>) {
+    let field = path.leaf(schema);
+    // Zero is the default of each type, and no text is its length 0.
+    let is_default = field.shape == Shape::One
+        && !field.has_presence
+        && leaf[field.tag.len()..].iter().all(|byte| *byte == 0);
+    path.put(schema, if is_default { &[] } else { leaf }, out);
+}
+
+pub(crate) fn refuse_rival(
+    schema: &Schema,
+    path: &FieldPath,
+    name: &str,
+    out: &[u8],
+) -> Result<(), TranscodeError> {
+    match path.rival(schema, out) {
+        Some(rival) => {
+            Err(TranscodeError::field(name, format!("excludes `{rival}`, which is given too")))
+        }
+        None => Ok(()),
     }
-    if !is_json(parts.content_type) {
-        return Err(TranscodeError::MediaType);
-    }
-    json::parse(parts.body).map(Some)
 }
 
 /// `application/json` or any `+json`; anything else would let a page of another site send "simple" requests.
-fn is_json(content_type: Option<&str>) -> bool {
+pub(crate) fn is_json(content_type: Option<&str>) -> bool {
+    is_media_type(content_type, |essence| {
+        essence == "application/json"
+            || (essence.starts_with("application/") && essence.ends_with("+json"))
+    })
+}
+
+/// Whether a content type's essence, in lower case, is one that is taken, and its text is in UTF-8.
+pub(crate) fn is_media_type(content_type: Option<&str>, takes: impl Fn(&str) -> bool) -> bool {
     let Some(content_type) = content_type else { return false };
     let mut parts = content_type.split(';').map(str::trim);
     let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
-    let is_json = essence == "application/json"
-        || (essence.starts_with("application/") && essence.ends_with("+json"));
-    is_json
+    takes(&essence)
         && parts.all(|parameter| match parameter.split_once('=') {
             Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
                 value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
@@ -120,67 +222,34 @@ fn is_json(content_type: Option<&str>) -> bool {
         })
 }
 
-fn bind_path(
-    message: &mut DynamicMessage,
-    bound: &PathField,
-    raw: &str,
-) -> Result<(), TranscodeError> {
-    let (leaf, parents) = bound.fields.split_last().expect("a path field has a leaf");
-    let name = path_name(&bound.fields);
-    let text = decode(raw, bound.is_multi_segment)
-        .ok_or_else(|| TranscodeError::field(name.as_str(), "must be percent-encoded UTF-8"))?;
-    let value = query::scalar(leaf, &text, &name)?;
-    let owner = descend(message, parents);
-    if owner.has_field(leaf) && *owner.get_field(leaf) != value {
-        let description = "is set by the path; the body must not have another value";
-        return Err(TranscodeError::field(name, description));
-    }
-    owner.set_field(leaf, value);
-    Ok(())
-}
+/// Reserved characters of RFC 6570, section 1.5.
+const RESERVED: &str = ":/?#[]@!$&'()*+,;=";
 
-/// The proto names of a field path, joined by dots.
-pub(crate) fn path_name(fields: &[FieldDescriptor]) -> String {
-    fields.iter().map(FieldDescriptor::name).collect::<Vec<_>>().join(".")
-}
-
-/// The message that holds the last field of a path, made where it is missing.
-pub(crate) fn descend<'m>(
-    message: &'m mut DynamicMessage,
-    parents: &[FieldDescriptor],
-) -> &'m mut DynamicMessage {
-    let mut current = message;
-    for parent in parents {
-        if !current.has_field(parent) {
-            let kind = parent.kind();
-            let descriptor = kind.as_message().expect("checked when the path was resolved");
-            current.set_field(parent, Value::Message(DynamicMessage::new(descriptor.clone())));
-        }
-        current = current
-            .get_field_mut(parent)
-            .as_message_mut()
-            .expect("checked when the path was resolved");
-    }
-    current
-}
-
-/// Percent-decodes; across segments `%2F` stays as received, so that it can't make another segment.
-fn decode(raw: &str, keeps_slashes_encoded: bool) -> Option<String> {
+/// Percent-decodes all but the characters of `kept`, which stay as received: `%2F` can't make another segment.
+fn decode(raw: &str, kept: &str) -> Option<String> {
     if !is_well_encoded(raw) {
         return None;
     }
-    if !keeps_slashes_encoded {
+    if kept.is_empty() {
         return percent_decode_str(raw).decode_utf8().ok().map(Into::into);
     }
-    let mut text = String::new();
-    let mut rest = raw;
-    while let Some(at) = rest.to_ascii_lowercase().find("%2f") {
-        text += &percent_decode_str(&rest[..at]).decode_utf8().ok()?;
-        text += &rest[at..at + 3];
-        rest = &rest[at + 3..];
+    let mut bytes = Vec::with_capacity(raw.len());
+    let mut rest = raw.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let digits = std::str::from_utf8(after.get(..2).unwrap_or_default());
+        let escaped = digits.ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match escaped.filter(|_| *byte == b'%') {
+            Some(escaped) if kept.as_bytes().contains(&escaped) => bytes.extend(&rest[..3]),
+            Some(escaped) => bytes.push(escaped),
+            None => {
+                bytes.push(*byte);
+                rest = after;
+                continue;
+            }
+        }
+        rest = &rest[3..];
     }
-    text += &percent_decode_str(rest).decode_utf8().ok()?;
-    Some(text)
+    String::from_utf8(bytes).ok()
 }
 
 /// Whether every `%` begins an escape.
@@ -195,23 +264,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slashes_stay_encoded_across_segments_only() {
+    fn r3_slashes_stay_encoded_across_segments_only() {
         let cases = [
-            ("a%2Fb", false, Some("a/b")),
-            ("a%2Fb/c%20d%2fe", true, Some("a%2Fb/c d%2fe")),
-            ("a+b", false, Some("a+b")),
-            ("%C3%A9", true, Some("é")),
-            ("%FF", false, None),
-            ("%zz", false, None),
-            ("%2", true, None),
+            ("a%2Fb", "", Some("a/b")),
+            ("a%2Fb/c%20d%2fe%3A", "/", Some("a%2Fb/c d%2fe:")),
+            ("a%2Fb/c%20d%3a%3F", RESERVED, Some("a%2Fb/c d%3a%3F")),
+            ("a+b", "", Some("a+b")),
+            ("%C3%A9", "/", Some("é")),
+            ("%FF", "", None),
+            ("%zz", "", None),
+            ("%2", "/", None),
+            ("é%2", "/", None),
         ];
-        for (raw, keeps, text) in cases {
-            assert_eq!(decode(raw, keeps).as_deref(), text, "{raw}");
+        for (raw, kept, text) in cases {
+            assert_eq!(decode(raw, kept).as_deref(), text, "{raw}");
         }
     }
 
     #[test]
-    fn only_json_in_utf8_is_read() {
+    fn r16_only_json_in_utf8_is_read() {
         for (content_type, is_read) in [
             ("application/json", true),
             ("Application/JSON; charset=UTF-8", true),

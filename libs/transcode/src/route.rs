@@ -1,14 +1,19 @@
 //! One REST route: a method of a service under a verb and a template, checked against the messages it binds.
 
+use crate::path::FieldPath;
+use crate::path::is_scalar;
 use crate::rule::Rule;
+use crate::schema::Form;
+use crate::schema::Message;
+use crate::schema::MessageType;
+use crate::schema::Schema;
+use crate::schema::Shape;
+use crate::table::Options;
 use crate::template::Segment;
 use crate::template::Template;
-use prost_reflect::DynamicMessage;
-use prost_reflect::FieldDescriptor;
-use prost_reflect::Kind;
-use prost_reflect::MessageDescriptor;
 use prost_reflect::MethodDescriptor;
 use prost_reflect::Value;
+use std::sync::Arc;
 
 /// What `idempotency_level` promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,61 +39,88 @@ pub struct Route {
     pub http_method: Option<http::Method>,
     /// The template as written.
     pub template: String,
+    /// The type of its requests.
+    pub input: MessageType,
+    /// The type of its answers.
+    pub output: MessageType,
+    /// How its requests are read and its answers written.
+    pub options: Options,
+    pub(crate) schema: Arc<Schema>,
     pub(crate) parsed: Template,
     pub(crate) path_fields: Vec<PathField>,
     pub(crate) body: Body,
-    pub(crate) response_body: Option<FieldDescriptor>,
-    /// The request's `update_mask`, if a PATCH whose body is a field may fill it.
-    pub(crate) mask: Option<FieldDescriptor>,
+    /// Whether the body is the data of a `google.api.HttpBody`, as it is.
+    pub(crate) takes_raw: bool,
+    /// Index of the output's field that is the answer.
+    pub(crate) response_body: Option<usize>,
+    /// Whether the answer is a `google.api.HttpBody`.
+    pub(crate) answers_raw: bool,
+    /// Index of the request's `update_mask`, if a PATCH whose body is a field may fill it.
+    pub(crate) mask: Option<usize>,
 }
 
 /// A field that the path binds.
 #[derive(Debug)]
 pub(crate) struct PathField {
-    /// From the request down to the leaf.
-    pub(crate) fields: Vec<FieldDescriptor>,
+    pub(crate) path: FieldPath,
+    /// By proto names.
+    pub(crate) name: String,
+    pub(crate) numbers: Vec<u32>,
     /// Whether it covers more than one segment, and so keeps `%2F` as received.
     pub(crate) is_multi_segment: bool,
 }
 
-/// Where the JSON body goes.
-#[derive(Debug)]
+/// Where the body goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Body {
     None,
     Whole,
-    Field(FieldDescriptor),
+    /// Into the field with this index.
+    Field(usize),
 }
 
 impl Route {
-    pub(crate) fn new(method: &MethodDescriptor, rule: &Rule) -> Result<Self, String> {
-        if method.is_client_streaming() {
-            return Err("streams from the client, which REST can't".to_owned());
-        }
+    pub(crate) fn new(
+        schema: &Arc<Schema>,
+        method: &MethodDescriptor,
+        rule: &Rule,
+    ) -> Result<Self, String> {
         let parsed = Template::parse(&rule.template)
             .map_err(|why| format!("has the template `{}`, which {why}", rule.template))?;
-        let input = method.input();
-        let path_fields = path_fields(&input, &parsed)?;
-        let body = body(&input, &rule.body)?;
-        if let Body::Field(field) = &body
-            && path_fields.iter().any(|path| path.fields.len() == 1 && path.fields[0] == *field)
+        let of = |name: &str| schema.message(name).ok_or("is of a message that no file has");
+        let input = of(method.input().full_name())?;
+        let output = of(method.output().full_name())?;
+        let request = &schema.messages[input.0];
+        let path_fields = path_fields(schema, input, &parsed)?;
+        let body = body(request, &rule.body)?;
+        if let Body::Field(field) = body
+            && path_fields
+                .iter()
+                .any(|bound| bound.path.is_one_field() && bound.path.first() == field)
         {
-            return Err(format!("binds `{}` by path and body", field.name()));
+            return Err(format!("binds `{}` by path and body", request.fields[field].name));
         }
+        let response = &schema.messages[output.0];
         let response_body = match rule.response_body.as_str() {
             "" => None,
             name => Some(
-                method
-                    .output()
-                    .get_field_by_name(name)
+                by_proto_name(response, name)
                     .ok_or_else(|| format!("has the response_body `{name}`, which is no field"))?,
             ),
         };
         let is_patch = rule.http_method == Some(http::Method::PATCH);
-        let mask = match &body {
-            Body::Field(_) if is_patch => {
-                input.get_field_by_name("update_mask").filter(is_field_mask)
-            }
-            Body::Field(_) | Body::Whole | Body::None => None,
+        let mask = by_proto_name(request, "update_mask").filter(|index| {
+            let is_mask = form_of(schema, request, *index) == Some(Form::FieldMask);
+            is_patch && is_mask && matches!(body, Body::Field(_))
+        });
+        let takes_raw = match body {
+            Body::None => false,
+            Body::Whole => request.form == Form::HttpBody,
+            Body::Field(index) => form_of(schema, request, index) == Some(Form::HttpBody),
+        };
+        let answers_raw = match response_body {
+            None => response.form == Form::HttpBody,
+            Some(index) => form_of(schema, response, index) == Some(Form::HttpBody),
         };
         Ok(Self {
             grpc_path: format!("/{}/{}", method.parent_service().full_name(), method.name()),
@@ -96,10 +128,16 @@ impl Route {
             http_method: rule.http_method.clone(),
             template: rule.template.clone(),
             method: method.clone(),
+            input,
+            output,
+            options: Options::default(),
+            schema: Arc::clone(schema),
             parsed,
             path_fields,
             body,
+            takes_raw,
             response_body,
+            answers_raw,
             mask,
         })
     }
@@ -107,81 +145,55 @@ impl Route {
     /// Whether bytes are a request message of the method.
     #[must_use]
     pub fn is_request(&self, message: &[u8]) -> bool {
-        DynamicMessage::decode(self.method.input(), message).is_ok()
+        self.schema.is_message(self.input, message)
+    }
+
+    /// Whether an answer is a `google.api.HttpBody`: bytes of any type, which no JSON stands around.
+    #[must_use]
+    pub fn answers_raw(&self) -> bool {
+        self.answers_raw
     }
 }
 
-fn path_fields(input: &MessageDescriptor, template: &Template) -> Result<Vec<PathField>, String> {
+fn path_fields(
+    schema: &Schema,
+    input: MessageType,
+    template: &Template,
+) -> Result<Vec<PathField>, String> {
     let mut bound = Vec::new();
     for variable in &template.variables {
         let name = variable.field_path.join(".");
-        let fields = resolve(input, &variable.field_path)
-            .ok_or_else(|| format!("binds `{name}`, which is no field of {}", input.full_name()))?;
-        let leaf = fields.last().ok_or("binds an empty field path")?;
-        if leaf.is_list() || leaf.is_map() || !is_scalar(&leaf.kind()) {
+        let names = variable.field_path.iter().map(String::as_str);
+        let path = FieldPath::resolve(schema, input.0, names, by_proto_name).ok_or_else(|| {
+            format!("binds `{name}`, which is no field of {}", schema.messages[input.0].name)
+        })?;
+        let leaf = path.leaf(schema);
+        if leaf.shape != Shape::One || !is_scalar(schema, leaf) {
             return Err(format!("binds `{name}`, which is repeated, a map or a message"));
         }
         let covered = &template.segments[variable.start..variable.start + variable.length];
         let is_multi_segment = covered.len() > 1 || covered.contains(&Segment::DoubleStar);
-        bound.push(PathField { fields, is_multi_segment });
+        let numbers = path.numbers(schema);
+        bound.push(PathField { path, name, numbers, is_multi_segment });
     }
     Ok(bound)
 }
 
-/// Follows proto names through singular messages.
-fn resolve(input: &MessageDescriptor, path: &[String]) -> Option<Vec<FieldDescriptor>> {
-    let mut message = Some(input.clone());
-    let mut fields = Vec::new();
-    for name in path {
-        let field = message?.get_field_by_name(name)?;
-        message = if field.is_list() || field.is_map() {
-            None
-        } else {
-            field.kind().as_message().cloned()
-        };
-        fields.push(field);
-    }
-    Some(fields)
+fn by_proto_name(message: &Message, name: &str) -> Option<usize> {
+    message.fields.iter().position(|field| *field.name == *name)
 }
 
-fn body(input: &MessageDescriptor, name: &str) -> Result<Body, String> {
+fn form_of(schema: &Schema, message: &Message, index: usize) -> Option<Form> {
+    message.fields[index].single_message().map(|id| schema.messages[id].form)
+}
+
+fn body(request: &Message, name: &str) -> Result<Body, String> {
     match name {
         "" => Ok(Body::None),
         "*" => Ok(Body::Whole),
-        name => input
-            .get_field_by_name(name)
+        name => by_proto_name(request, name)
             .map(Body::Field)
             .ok_or_else(|| format!("has the body `{name}`, which is no field")),
-    }
-}
-
-fn is_field_mask(field: &FieldDescriptor) -> bool {
-    !field.is_list()
-        && field
-            .kind()
-            .as_message()
-            .is_some_and(|message| message.full_name() == "google.protobuf.FieldMask")
-}
-
-/// Whether a kind is written as one JSON string, number or bool, and so may stand in a path or a query.
-pub(crate) fn is_scalar(kind: &Kind) -> bool {
-    match kind.as_message() {
-        None => true,
-        Some(message) => matches!(
-            message.full_name(),
-            "google.protobuf.Timestamp"
-                | "google.protobuf.Duration"
-                | "google.protobuf.FieldMask"
-                | "google.protobuf.DoubleValue"
-                | "google.protobuf.FloatValue"
-                | "google.protobuf.Int64Value"
-                | "google.protobuf.UInt64Value"
-                | "google.protobuf.Int32Value"
-                | "google.protobuf.UInt32Value"
-                | "google.protobuf.BoolValue"
-                | "google.protobuf.StringValue"
-                | "google.protobuf.BytesValue"
-        ),
     }
 }
 

@@ -2,11 +2,15 @@
 
 use crate::route::Route;
 use crate::rule;
+use crate::schema::Schema;
 use crate::template;
 use crate::template::SEGMENTS_MAX;
+use crate::to_json::WriteOptions;
+use crate::to_wire::ReadOptions;
 use crate::tree::Found;
 use crate::tree::Tree;
 use prost_reflect::DescriptorPool;
+use std::sync::Arc;
 
 /// Why a descriptor pool makes no route table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,13 +35,21 @@ pub enum RouteError {
     },
 }
 
-/// How requests are read and responses written.
+/// How a route's requests are read and its answers written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
     /// Whether `+` in a query is a space, as HTML forms and most HTTP clients write it. In a path it never is.
     pub plus_is_space: bool,
-    /// Whether fields without presence are written when they have their default value: a count of 0, say.
-    pub emit_defaults: bool,
+    /// Whether a path variable of several segments keeps all reserved characters of RFC 6570 as received, instead of `%2F`
+    /// alone: `fully_decode_reserved_expansion = false` of `google.api.Http`.
+    pub keeps_reserved_encoded: bool,
+    /// Whether a request is refused that lacks a field which `google.api.field_behavior` calls REQUIRED. What a PATCH leaves out
+    /// of its resource is not asked for.
+    pub requires_required: bool,
+    /// How JSON is read.
+    pub read: ReadOptions,
+    /// How JSON is written.
+    pub write: WriteOptions,
 }
 
 /// Every REST route of a descriptor pool.
@@ -45,8 +57,9 @@ pub struct Options {
 pub struct RouteTable {
     /// All of them, in the pool's order.
     pub routes: Vec<Route>,
+    /// The messages, compiled.
+    pub schema: Arc<Schema>,
     tree: Tree,
-    options: Options,
 }
 
 /// What a request's method and path lead to.
@@ -70,7 +83,6 @@ pub struct Match<'t> {
     pub route: &'t Route,
     /// For each of the route's path fields, what the path holds for it, as received.
     pub(crate) raw_values: Vec<String>,
-    pub(crate) options: Options,
 }
 
 impl RouteTable {
@@ -79,12 +91,13 @@ impl RouteTable {
     /// # Errors
     /// A rule that can't be served, or two for the same requests.
     pub fn from_pool(pool: &DescriptorPool) -> Result<Self, RouteError> {
+        let schema = Arc::new(Schema::new(pool));
         let mut routes: Vec<Route> = Vec::new();
         let mut tree = Tree::default();
         for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
             let refuse = |why| RouteError::Rule { method: method.full_name().to_owned(), why };
             for rule in rule::rules_of(pool, &method).map_err(refuse)? {
-                let route = Route::new(&method, &rule).map_err(refuse)?;
+                let route = Route::new(&schema, &method, &rule).map_err(refuse)?;
                 tree.insert(&route.parsed, rule.http_method, routes.len()).map_err(|other| {
                     RouteError::Duplicate {
                         method: method.full_name().to_owned(),
@@ -95,13 +108,16 @@ impl RouteTable {
                 routes.push(route);
             }
         }
-        Ok(Self { routes, tree, options: Options::default() })
+        Ok(Self { routes, schema, tree })
     }
 
-    /// The same table with other options.
+    /// The same table, with what `options` says of each route.
     #[must_use]
-    pub fn with_options(self, options: Options) -> Self {
-        Self { options, ..self }
+    pub fn with_options(mut self, options: impl Fn(&Route) -> Options) -> Self {
+        for route in &mut self.routes {
+            route.options = options(route);
+        }
+        self
     }
 
     /// Finds the route of a request, given the path as received (still percent-encoded, without the query).
@@ -126,7 +142,7 @@ impl RouteTable {
             Found::Route(id) => {
                 let route = &self.routes[id];
                 let raw_values = raw_values(route, &segments);
-                Lookup::Found(Match { route, raw_values, options: self.options })
+                Lookup::Found(Match { route, raw_values })
             }
         }
     }

@@ -82,6 +82,9 @@ impl Template {
         if self.segments.len() > SEGMENTS_MAX {
             return Err(format!("has more than {SEGMENTS_MAX} segments"));
         }
+        if self.segments.is_empty() && self.verb.is_some() {
+            return Err("has a verb without a segment".to_owned());
+        }
         let mut after = self.segments.iter().skip_while(|segment| **segment != Segment::DoubleStar);
         after.next();
         if after.any(|segment| !matches!(segment, Segment::Literal(_))) {
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_are_parsed_into_segments_variables_and_verb() {
+    fn r1_templates_are_parsed_into_segments_variables_and_verb() {
         let cases = [
             ("/v1/shelves", "v1/shelves", 0, None),
             ("/v1/{name=shelves/*/books/*}", "v1/shelves/*/books/*", 1, None),
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_templates_are_refused() {
+    fn r1_bad_templates_are_refused() {
         for text in [
             "",
             "v1",
@@ -213,6 +216,7 @@ mod tests {
             "/a/{x=}",
             "/a/{x}/{x}",
             "/a:",
+            "/:a",
             "/a/b*",
             "/a/*:*",
             "/{x=a:b/*}}",

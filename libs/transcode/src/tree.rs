@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn literals_win_over_one_star_and_one_over_two() {
+    fn r6_literals_win_over_one_star_and_one_over_two() {
         let tree = tree(&[
             ("GET", "/a/b"),
             ("GET", "/a/*"),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_end_is_left_again() {
+    fn r6_a_dead_end_is_left_again() {
         let tree = tree(&[("GET", "/a/{x=b/**}/z"), ("GET", "/a/{x=**}"), ("GET", "/a/*/c")]);
         for (path, route) in [
             ("/a/b/z", 0),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verb_is_one_only_where_a_route_has_it() {
+    fn r7_a_verb_is_one_only_where_a_route_has_it() {
         let tree = tree(&[
             ("GET", "/person/{id}"),
             ("POST", "/person/{id}:verb"),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_segments_match_nothing() {
+    fn r10_empty_segments_match_nothing() {
         let tree = tree(&[("GET", "/a/**"), ("GET", "/b/{x}"), ("GET", "/b")]);
         for path in ["/a/", "/a//b", "//a", "/b/", "/b//"] {
             assert_eq!(find(&tree, "GET", path), None, "{path}");
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_template_and_method_clash_whatever_the_variables() {
+    fn r6_the_same_template_and_method_clash_whatever_the_variables() {
         let mut tree = tree(&[("GET", "/v1/{name=a/*}")]);
         let same = Template::parse("/v1/a/{other}").expect("a good template");
         assert_eq!(tree.insert(&same, Some(http::Method::GET), 1), Err(0));

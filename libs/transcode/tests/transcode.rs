@@ -6,10 +6,16 @@ mod binding;
 mod json;
 #[path = "transcode/loading.rs"]
 mod loading;
+#[path = "transcode/options.rs"]
+mod options;
 #[path = "transcode/properties.rs"]
 mod properties;
+#[path = "transcode/raw.rs"]
+mod raw;
 #[path = "transcode/routing.rs"]
 mod routing;
+#[path = "transcode/streams.rs"]
+mod streams;
 
 use prost_reflect::DescriptorPool;
 use prost_reflect::DynamicMessage;
@@ -28,8 +34,8 @@ const THIRD_PARTY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto/thir
 static LIBRARY: LazyLock<RouteTable> = LazyLock::new(|| {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/protos");
     let pool = compile(folder, &["test/library.proto"]);
-    let options = Options { plus_is_space: true, emit_defaults: false };
-    RouteTable::from_pool(&pool).expect("the test API is well-formed").with_options(options)
+    let options = Options { plus_is_space: true, ..Options::default() };
+    RouteTable::from_pool(&pool).expect("the test API is well-formed").with_options(|_| options)
 });
 
 fn compile(folder: &str, files: &[&str]) -> DescriptorPool {
@@ -73,7 +79,7 @@ fn refused(method: &str, uri: &str, body: &str) -> Vec<String> {
             violations.into_iter().map(|violation| violation.field).collect()
         }
         Err(TranscodeError::Malformed(_)) => vec!["(malformed)".to_owned()],
-        Err(TranscodeError::MediaType) => vec!["(media type)".to_owned()],
+        Err(TranscodeError::MediaType(_)) => vec!["(media type)".to_owned()],
     }
 }
 

@@ -13,7 +13,7 @@ use transcode::TranscodeError;
 const SEARCH: &str = "/v1/shelves/a/books:search";
 
 #[test]
-fn query_values_are_read_as_protojson() {
+fn r14_query_values_are_read_as_protojson() {
     let query = "tags=x&tags=y%20z&genre=GENRE_POETRY&author.fullName=A+B&author.born=-12\
         &since=2026-01-02T03:04:05.5%2B02:00&within=1.5s&readMask=displayTitle,author.fullName\
         &exact=true&page_size=10&token=-_8&code=9007199254740993&rare=false&score=1e2&genres=2\
@@ -37,7 +37,7 @@ fn query_values_are_read_as_protojson() {
 }
 
 #[test]
-fn a_query_that_has_no_place_in_the_message_is_refused() {
+fn r13_a_query_that_has_no_place_in_the_message_is_refused() {
     for (query, field) in [
         ("unknown=1", "unknown"),
         ("author=x", "author"),
@@ -77,7 +77,7 @@ fn a_query_has_a_bounded_number_of_parameters() {
 }
 
 #[test]
-fn plus_is_a_space_only_where_it_is_configured() {
+fn r4_plus_is_a_space_only_where_it_is_configured() {
     let found = find(&LIBRARY, "GET", SEARCH).expect("a route");
     let parts = RequestParts { query: Some("city=a+b"), ..RequestParts::default() };
     let spaced = found.request(parts).expect("a good query");
@@ -86,7 +86,7 @@ fn plus_is_a_space_only_where_it_is_configured() {
 }
 
 #[test]
-fn a_body_fills_the_message_or_its_field_and_the_query_the_rest() {
+fn r11_a_body_fills_the_message_or_its_field_and_the_query_the_rest() {
     assert_eq!(
         message(
             "POST",
@@ -108,7 +108,7 @@ fn a_body_fills_the_message_or_its_field_and_the_query_the_rest() {
 }
 
 #[test]
-fn a_query_or_body_in_the_wrong_place_is_refused() {
+fn r11_a_query_or_body_in_the_wrong_place_is_refused() {
     for (method, uri, body, field) in [
         ("POST", "/v1/echo?left=x", "{}", "left"),
         ("POST", "/v1/shelves/a/books?book.displayTitle=x", "{}", "book.display_title"),
@@ -124,7 +124,7 @@ fn a_query_or_body_in_the_wrong_place_is_refused() {
 }
 
 #[test]
-fn what_the_path_binds_is_never_changed() {
+fn r12_what_the_path_binds_is_never_changed() {
     for (method, uri, body, field) in [
         ("GET", "/v1/books/b?name=evil", "", "name"),
         ("GET", "/v1/books/b?name=b", "", "name"),
@@ -142,7 +142,7 @@ fn what_the_path_binds_is_never_changed() {
 }
 
 #[test]
-fn a_patch_without_a_mask_changes_the_keys_that_it_sends() {
+fn r15_a_patch_without_a_mask_changes_the_keys_that_it_sends() {
     let mask = |query: &str, body: &str| {
         let uri = format!("/v1/shelves/a/books/b{query}");
         message("PATCH", &uri, body)["updateMask"].clone()
@@ -166,14 +166,14 @@ fn a_patch_without_a_mask_changes_the_keys_that_it_sends() {
 }
 
 #[test]
-fn only_json_is_read() {
+fn r16_only_json_is_read() {
     let found = find(&LIBRARY, "POST", "/v1/echo").expect("a route");
     let with = |content_type| {
         found.request(RequestParts { query: None, content_type, body: br#"{"left": "x"}"# })
     };
     assert!(with(Some("application/json; charset=utf-8")).is_ok());
-    assert_eq!(with(Some("text/plain")), Err(TranscodeError::MediaType));
-    assert_eq!(with(None), Err(TranscodeError::MediaType));
+    assert!(matches!(with(Some("text/plain")), Err(TranscodeError::MediaType(_))));
+    assert!(matches!(with(None), Err(TranscodeError::MediaType(_))));
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_response_body_is_written_alone() {
         let output = found.route.method.output();
         let answer = DynamicMessage::deserialize(output, json).expect("an answer");
         let bytes = prost::Message::encode_to_vec(&answer);
-        String::from_utf8(found.response(&bytes).expect("it has a JSON form").into())
+        String::from_utf8(found.response(&bytes).expect("it has a JSON form").body.into())
             .expect("UTF-8")
     };
     let write = |method: &str, path: &str, json| write(&LIBRARY, method, path, json);

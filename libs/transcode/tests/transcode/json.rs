@@ -13,7 +13,7 @@ fn echo(body: &str) -> serde_json::Value {
 }
 
 #[test]
-fn values_are_read_in_every_form_that_protojson_has() {
+fn r17_r19_r20_and_r21_values_are_read_in_every_form_that_protojson_has() {
     for (body, expected) in [
         (r#"{"int64Value": "-7"}"#, json!({"int64Value": "-7"})),
         (r#"{"int64_value": 1e2}"#, json!({"int64Value": "100"})),
@@ -51,13 +51,15 @@ fn values_are_read_in_every_form_that_protojson_has() {
 }
 
 #[test]
-fn what_is_wrong_is_named_where_it_is() {
+fn r18_what_is_wrong_is_named_where_it_is() {
     for (body, field) in [
         (r#"{"nope": 1}"#, "nope"),
         (r#"{"nested": {"nope": 1}}"#, "nested.nope"),
         (r#"{"list": [{}, {"list": [{"nope": 1}]}]}"#, "list[1].list[0].nope"),
         (r#"{"byNumber": {"5": {"born": "x"}}}"#, "by_number[5].born"),
-        (r#"{"byNumber": {"x": {}}}"#, ""),
+        (r#"{"byNumber": {"x": {}}}"#, "by_number[x]"),
+        (r#"{"byNumber": {"1": {}, "1": {}}}"#, "by_number[1]"),
+        (r#"{"byName": {"a": 1, "\u0061": 2}}"#, "by_name[a]"),
         (r#"{"int64Value": 1, "int64_value": 2}"#, "int64_value"),
         (r#"{"left": "x", "right": 1}"#, "right"),
         (r#"{"int32Value": 1.5}"#, "int32_value"),
@@ -82,8 +84,9 @@ fn what_is_wrong_is_named_where_it_is() {
         (r#"{"duration": "315576000001s"}"#, "duration"),
         (r#"{"mask": "snake_case"}"#, "mask"),
         (r#"{"any": {"@type": "type.googleapis.com/test.Unknown"}}"#, "any"),
-        (r#"{"a": 1, "a": 2}"#, "(malformed)"),
-        (r#"{"struct": {"a": 1, "a": 2}}"#, "(malformed)"),
+        (r#"{"boolValue": true, "boolValue": true}"#, "bool_value"),
+        (r#"{"boolValue": null, "boolValue": true}"#, "bool_value"),
+        (r#"{"struct": {"a": 1, "a": 2}}"#, "struct[a]"),
         (r#"{"numbers": [1,]}"#, "(malformed)"),
         (r#"{} {}"#, "(malformed)"),
         ("[]", ""),
@@ -124,7 +127,7 @@ fn several_faults_are_told_at_once_up_to_a_limit() {
 }
 
 #[test]
-fn nesting_is_bounded() {
+fn r23_nesting_is_bounded() {
     let nested = |depth: usize| r#"{"nested":"#.repeat(depth) + "{}" + &"}".repeat(depth);
     assert!(echo(&nested(99)).is_object());
     assert_eq!(refused("POST", "/v1/echo", &nested(100)), ["(malformed)"]);

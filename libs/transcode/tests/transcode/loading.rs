@@ -34,7 +34,7 @@ fn rpc(name: &str, rule: &str) -> String {
 }
 
 #[test]
-fn a_rule_that_can_not_be_served_is_refused_with_its_method() {
+fn r1_r5_and_r8_a_rule_that_can_not_be_served_is_refused_with_its_method() {
     for (rule, why) in [
         (r#"get: "v1/x""#, "must begin with `/`"),
         (r#"get: "/v1/**/*""#, "only literals after `**`"),
@@ -61,16 +61,8 @@ fn a_rule_that_can_not_be_served_is_refused_with_its_method() {
 }
 
 #[test]
-fn two_methods_can_not_have_the_same_requests() {
+fn r6_two_methods_can_not_have_the_same_requests() {
     let methods = rpc("One", r#"get: "/v1/{name=a/*}""#) + &rpc("Two", r#"get: "/v1/a/{other}""#);
     let error = refused(&methods);
     assert!(error.contains("bad.Bad.Two and bad.Bad.One both have"), "{error}");
-}
-
-#[test]
-fn a_client_stream_can_not_be_served() {
-    let error = refused(
-        r#"rpc Up(stream Request) returns (Request) { option (google.api.http) = { get: "/v1/x" }; }"#,
-    );
-    assert!(error.contains("streams from the client"), "{error}");
 }

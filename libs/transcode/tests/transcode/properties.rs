@@ -79,7 +79,7 @@ fn request(found: &Match<'_>, query: &str, body: &str) -> Result<bytes::Bytes, T
 }
 
 #[test]
-fn no_query_and_no_body_changes_what_a_path_binds_on_any_route() {
+fn r12_no_query_and_no_body_changes_what_a_path_binds_on_any_route() {
     let mut tried = 0;
     for (table, method, path, names) in routes() {
         let found = find(table, &method, &path).unwrap_or_else(|| panic!("{method} {path}"));
@@ -151,7 +151,7 @@ fn the_documented_paths_of_the_real_api_lead_to_its_methods() {
 }
 
 #[test]
-fn the_details_of_an_error_within_an_answer_are_written_too() {
+fn r22_the_details_of_an_error_within_an_answer_are_written_too() {
     let path = "/v1/workspaces/w/links:batchCreate";
     let found = find(&REAL, "POST", path).expect("a route");
     let kind = "type.googleapis.com/google.rpc.ErrorInfo";
@@ -160,7 +160,7 @@ fn the_details_of_an_error_within_an_answer_are_written_too() {
     let json = serde_json::json!({"results": [{"error": error}]});
     let answer = DynamicMessage::deserialize(found.route.method.output(), json.clone());
     let bytes = prost::Message::encode_to_vec(&answer.expect("an answer"));
-    let written = found.response(&bytes).expect("its types are known");
+    let written = found.response(&bytes).expect("its types are known").body;
     let written: serde_json::Value = serde_json::from_slice(&written).expect("JSON");
     assert_eq!(written, json);
 }
@@ -236,7 +236,7 @@ proptest! {
         let by_reflection = DynamicMessage::deserialize(input.clone(), &value).expect("canonical");
         prop_assert_eq!(DynamicMessage::decode(input, &bytes[..]).expect("a message"), by_reflection);
         let answer: serde_json::Value =
-            serde_json::from_slice(&found.response(&bytes).expect("a message")).expect("JSON");
+            serde_json::from_slice(&found.response(&bytes).expect("a message").body).expect("JSON");
         prop_assert_eq!(answer, value);
     }
 

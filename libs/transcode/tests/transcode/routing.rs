@@ -12,7 +12,7 @@ fn leads_to(method: &str, path: &str) -> Option<String> {
 }
 
 #[test]
-fn each_form_of_binding_leads_to_its_method() {
+fn r2_and_r8_each_form_of_binding_leads_to_its_method() {
     for (method, path, name) in [
         ("GET", "/v1/shelves/a/books/b", Some("GetBook")),
         ("GET", "/v1/books/b", Some("GetBook")),
@@ -59,7 +59,7 @@ fn a_route_tells_its_grpc_path_and_what_it_promises() {
 }
 
 #[test]
-fn a_known_path_with_another_method_names_those_it_has() {
+fn r9_a_known_path_with_another_method_names_those_it_has() {
     for (method, path, expected) in [
         ("DELETE", "/v1/shelves/a/books/b", Some("GET, HEAD, PATCH")),
         ("OPTIONS", "/v1/echo", Some("POST")),
@@ -75,13 +75,13 @@ fn a_known_path_with_another_method_names_those_it_has() {
 }
 
 #[test]
-fn head_is_served_by_get_alone() {
+fn r9_head_is_served_by_get_alone() {
     assert_eq!(leads_to("HEAD", "/v1/books/b").as_deref(), Some("GetBook"));
     assert_eq!(leads_to("HEAD", "/v1/echo"), None);
 }
 
 #[test]
-fn a_path_is_split_before_it_is_decoded() {
+fn r3_a_path_is_split_before_it_is_decoded() {
     for (path, name) in [
         ("/v1/books/a%2Fb", "a/b"),
         ("/v1/books/a+b%20c", "a+b c"),
