@@ -1,4 +1,5 @@
-//! Follows what changes: links, which it takes over, API keys, which it forgets, and sessions, which it refuses once they have ended.
+//! Follows what changes: links, which it takes over, API keys and users' memberships, which it forgets, and sessions, which it
+//! refuses once they have ended.
 //!
 //! The end of a topic is noted as soon as it can be, and what was read before that moment is read again: a change that was
 //! missed is never served beyond. While the bus is away, entries run out after their 30 s.
@@ -16,9 +17,11 @@ use jiff::Timestamp;
 use proto::events::v1::ApiKeyChanged;
 use proto::events::v1::LinkChanged;
 use proto::events::v1::SessionEnded;
+use proto::events::v1::UserGrantsChanged;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::grants::Grants;
 use crate::keys::Keys;
 use crate::routes::Routes;
 use crate::tokens::Tokens;
@@ -77,6 +80,20 @@ pub(crate) async fn sessions(
             std::future::ready(())
         },
     )
+    .await
+}
+
+/// Follows `user-changes` until `stop`.
+pub(crate) async fn users(grants: Grants, bus: Bus, stop: CancellationToken) -> anyhow::Result<()> {
+    let doubt = grants.clone();
+    let doubt = move || doubt.doubt(Timestamp::now().as_microsecond());
+    follow(bus, bus::topics::USER_CHANGES, Start::End, stop, doubt, move |records| {
+        let now_micros = Timestamp::now().as_microsecond();
+        for change in records.iter().filter_map(decode::<UserGrantsChanged>) {
+            grants.outdate(&change.user_id, change.version, now_micros);
+        }
+        std::future::ready(())
+    })
     .await
 }
 

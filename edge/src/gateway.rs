@@ -4,20 +4,16 @@ use http::HeaderMap;
 use http::HeaderValue;
 use jiff::Timestamp;
 use proto::common::v1::ErrorReason;
-use proto::common::v1::Tier;
-use rpc::Caller;
 use rpc::Error;
-use rpc::Principal;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tonic::metadata::BinaryMetadataValue;
 use tonic::service::Routes;
 
 use crate::cors::Cors;
+use crate::grants::Grants;
 use crate::keys::Keys;
 use crate::methods::Method;
 use crate::tokens;
-use crate::tokens::SignedIn;
 use crate::tokens::Tokens;
 
 /// The way from clients to services. Cheap to clone.
@@ -26,6 +22,7 @@ pub(crate) struct Gateway {
     pub(crate) mesh: mesh::Mesh,
     pub(crate) keys: Keys,
     pub(crate) tokens: Tokens,
+    pub(crate) grants: Grants,
     pub(crate) body_bytes_max: usize,
     pub(crate) cors: Cors,
     /// Health and reflection, which the edge answers itself.
@@ -47,19 +44,11 @@ impl Gateway {
         let now = Timestamp::now();
         if let Some(token) = tokens::presented(headers) {
             let who = self.tokens.signed_in(token, now.as_second()).await?;
-            return user_principal(who).map(Some);
+            let now_micros = now.as_microsecond();
+            return self.grants.principal(who.user, who.session, now_micros).await.map(Some);
         }
         self.keys.principal(headers, now.as_microsecond()).await.map(Some)
     }
-}
-
-/// Who is signed in, as services are told.
-fn user_principal(who: SignedIn) -> Result<HeaderValue, Status> {
-    let caller = Caller::User { user: who.user, session: who.session };
-    let principal = Principal { caller, grants: Vec::new(), tier: Tier::Free };
-    let encoded = BinaryMetadataValue::from_bytes(&principal.encode());
-    HeaderValue::from_bytes(encoded.as_encoded_bytes())
-        .map_err(|error| Error::internal(&error).into())
 }
 
 /// How a stream ends that its client did not end: it can be had again elsewhere, from where it was.

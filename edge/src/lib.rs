@@ -13,6 +13,7 @@ mod cors;
 mod dispatch;
 mod fault;
 mod gateway;
+mod grants;
 mod grpc;
 mod health;
 mod keys;
@@ -53,6 +54,7 @@ use crate::address::TrustedProxies;
 use crate::cors::Cors;
 use crate::dispatch::Edge;
 use crate::gateway::Gateway;
+use crate::grants::Grants;
 use crate::keys::Keys;
 use crate::listener::Listener;
 use crate::places::Places;
@@ -121,6 +123,7 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
         audience: config.tokens.audience,
     };
     let tokens = Tokens::new(expected, cx.mesh.clone());
+    let grants = Grants::new(&cache_metrics, cx.mesh.clone());
     let visitors = Visitors::default();
     let (ready, is_ready) = watch::channel(false);
     let lower = |(host, domain): (String, String)| (host.to_ascii_lowercase(), domain);
@@ -139,6 +142,7 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
             mesh: cx.mesh.clone(),
             keys: keys.clone(),
             tokens: tokens.clone(),
+            grants: grants.clone(),
             body_bytes_max: config.body_bytes_max,
             cors,
             local: health::routes(cx.mesh.clone(), is_ready.clone())?,
@@ -155,11 +159,13 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
     };
 
     let (bus, mesh) = (cx.bus, cx.mesh);
-    let (for_links, for_keys, for_sessions) = (bus.clone(), bus.clone(), bus.clone());
+    let (for_links, for_keys) = (bus.clone(), bus.clone());
+    let (for_users, for_sessions) = (bus.clone(), bus.clone());
     let tasks = vec![
         Task::new("listener", |stop| listener.run(stop)).stop_within(config.drain_max + STOP_SLACK),
         Task::new("link-changes", |stop| changes::links(routes, for_links, stop)),
         Task::new("key-changes", |stop| changes::keys(keys, for_keys, stop)),
+        Task::new("user-changes", |stop| changes::users(grants, for_users, stop)),
         Task::new("session-ends", {
             let tokens = tokens.clone();
             |stop| changes::sessions(tokens, for_sessions, stop)

@@ -73,7 +73,7 @@ mod tests {
         for internal in [
             "/linkmesh.links.v1.ResolverService/Resolve",
             "/linkmesh.identity.v1.AuthenticationService/Authenticate",
-            "/linkmesh.identity.v1.WorkspacesService/CreateWorkspace",
+            "/linkmesh.identity.v1.WorkspacesService/SetWorkspaceTier",
             "/linkmesh.analytics.v1.SaltsService/GetSalts",
             "/linkmesh.mesh.v1.MeshService/ListEndpoints",
         ] {

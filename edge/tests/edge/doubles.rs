@@ -169,6 +169,18 @@ impl identity::authentication_service_server::AuthenticationService for Doubles 
             version,
         }))
     }
+
+    async fn get_user_grants(
+        &self,
+        _request: Request<identity::GetUserGrantsRequest>,
+    ) -> Result<Response<identity::GetUserGrantsResponse>, Status> {
+        self.answer_or_away()?;
+        // Nobody here is a member of anything.
+        Ok(Response::new(identity::GetUserGrantsResponse {
+            read_time: Some(rpc::time::to_proto(now())),
+            ..identity::GetUserGrantsResponse::default()
+        }))
+    }
 }
 
 #[tonic::async_trait]

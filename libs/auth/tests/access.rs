@@ -16,6 +16,8 @@ use rpc::{
 enum Who {
     /// Members of the workspace with one of these roles.
     Roles(&'static [Role]),
+    /// Whoever is signed in, member of anything or not.
+    Users,
 }
 
 use Role::{Admin, Billing, Member, Owner, Viewer};
@@ -36,7 +38,22 @@ const MAY: &[(&str, Who)] = &[
     ("linkmesh.identity.v1.ApiKeysService/GetApiKey", EVERY_ROLE),
     ("linkmesh.identity.v1.ApiKeysService/ListApiKeys", EVERY_ROLE),
     ("linkmesh.identity.v1.ApiKeysService/RevokeApiKey", ADMINS),
+    ("linkmesh.identity.v1.ApiKeysService/RotateApiKey", ADMINS),
+    ("linkmesh.identity.v1.AuditService/ListAuditEvents", ADMINS),
+    ("linkmesh.identity.v1.AuditService/ListOwnAuditEvents", Who::Users),
+    ("linkmesh.identity.v1.MembersService/GetMember", READERS),
+    ("linkmesh.identity.v1.MembersService/LeaveWorkspace", EVERY_ROLE),
+    ("linkmesh.identity.v1.MembersService/ListMembers", READERS),
+    ("linkmesh.identity.v1.MembersService/RemoveMember", ADMINS),
+    ("linkmesh.identity.v1.MembersService/UpdateMember", ADMINS),
+    ("linkmesh.identity.v1.ServiceAccountsService/CreateServiceAccount", ADMINS),
+    ("linkmesh.identity.v1.ServiceAccountsService/DeleteServiceAccount", ADMINS),
+    ("linkmesh.identity.v1.ServiceAccountsService/GetServiceAccount", ADMINS),
+    ("linkmesh.identity.v1.ServiceAccountsService/ListServiceAccounts", ADMINS),
+    ("linkmesh.identity.v1.ServiceAccountsService/UpdateServiceAccount", ADMINS),
+    ("linkmesh.identity.v1.WorkspacesService/CreateWorkspace", Who::Users),
     ("linkmesh.identity.v1.WorkspacesService/GetWorkspace", EVERY_ROLE),
+    ("linkmesh.identity.v1.WorkspacesService/ListWorkspaces", Who::Users),
     ("linkmesh.identity.v1.WorkspacesService/UpdateWorkspace", ADMINS),
     ("linkmesh.links.v1.DomainsService/CreateDomain", WRITERS),
     ("linkmesh.links.v1.DomainsService/DeleteDomain", WRITERS),
@@ -101,6 +118,14 @@ fn each_role_may_call_in_its_own_workspace_what_the_table_says_and_nothing_elsew
                     let nowhere = Principal { grants: Vec::new(), ..caller };
                     let outside = decided(&nowhere, method, Some(own));
                     assert_eq!(outside, Some(ErrorReason::NotFound), "{method} {role:?}");
+                }
+                Who::Users => {
+                    assert_eq!(decided(&caller, method, None), None, "{method}");
+                    let nowhere = Principal { grants: Vec::new(), ..caller };
+                    assert_eq!(decided(&nowhere, method, None), None, "{method}");
+                    let key = Principal::api_key(ApiKeyId::new(), own, Permissions::ALL);
+                    let refused = decided(&key, method, None);
+                    assert_eq!(refused, Some(ErrorReason::UserRequired), "{method}");
                 }
             }
         }

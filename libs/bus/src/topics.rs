@@ -55,5 +55,10 @@ pub const USER_EVENTS: TopicSpec = TopicSpec {
 pub const SESSION_ENDS: TopicSpec =
     TopicSpec { name: "session-ends", partitions: 1, retention: Retention::Delete(HOUR) };
 
+/// Users of whom edges must forget what they may do where.
+pub const USER_CHANGES: TopicSpec =
+    TopicSpec { name: "user-changes", partitions: 1, retention: Retention::Compact };
+
 /// Every topic, for a start that ensures them all.
-pub const ALL: [TopicSpec; 5] = [LINK_EVENTS, LINK_CHANGES, KEY_CHANGES, USER_EVENTS, SESSION_ENDS];
+pub const ALL: [TopicSpec; 6] =
+    [LINK_EVENTS, LINK_CHANGES, KEY_CHANGES, USER_EVENTS, USER_CHANGES, SESSION_ENDS];

@@ -71,6 +71,12 @@ impl Permissions {
         Self(self.0 & !other.0)
     }
 
+    /// What is in both sets.
+    #[must_use]
+    pub const fn with_only(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// Whether there is no scope.
     #[must_use]
     pub const fn is_empty(self) -> bool {

@@ -196,13 +196,9 @@ impl Principal {
             }),
             Caller::Operator => WireCaller::Operator(wire::OperatorCaller {}),
         };
-        let grants = self.grants.iter().map(|grant| wire::Grant {
-            workspace_id: grant.workspace.as_bytes().to_vec(),
-            scopes: grant.permissions.numbers(),
-        });
         wire::Principal {
             caller: Some(caller),
-            grants: grants.collect(),
+            grants: self.grants.iter().map(Grant::to_proto).collect(),
             tier: i32::from(self.tier),
         }
     }
@@ -259,6 +255,15 @@ impl TryFrom<&wire::Principal> for Principal {
 }
 
 impl Grant {
+    /// As the wire has it.
+    #[must_use]
+    pub fn to_proto(&self) -> wire::Grant {
+        wire::Grant {
+            workspace_id: self.workspace.as_bytes().to_vec(),
+            scopes: self.permissions.numbers(),
+        }
+    }
+
     /// Reads a list of grants.
     ///
     /// # Errors

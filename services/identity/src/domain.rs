@@ -3,6 +3,7 @@
 mod email;
 mod last_use;
 pub(crate) mod limit;
+mod membership;
 pub(crate) mod password;
 pub(crate) mod recovery;
 pub(crate) mod session;
@@ -12,11 +13,16 @@ mod user;
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use rpc::{ApiKeyId, Permissions, WorkspaceId};
+use auth::Role;
+use jiff::{SignedDuration, Timestamp};
+use rpc::{ApiKeyId, Permissions, ServiceAccountId, WorkspaceId};
 
 pub(crate) use email::Email;
 pub(crate) use last_use::LastUses;
+pub(crate) use membership::{
+    MEMBERS_MAX, Member, SERVICE_ACCOUNTS_MAX, ServiceAccount, TOO_MANY_MEMBERS,
+    TOO_MANY_SERVICE_ACCOUNTS, TOO_MANY_WORKSPACES, role, service_account_name,
+};
 pub(crate) use recovery::Factor;
 pub(crate) use user::User;
 
@@ -24,6 +30,8 @@ pub(crate) use user::User;
 const DISPLAY_NAME_CHARS_MAX: usize = 100;
 /// Keys of one workspace that are neither revoked nor expired, at most.
 pub(crate) const LIVE_KEYS_MAX: i64 = 1_000;
+
+pub(crate) const KEY_NOT_LIVE: &str = "the API key is revoked or expired; create another one";
 
 /// What a field must keep to and does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +124,18 @@ pub(crate) fn display_name(text: &str) -> Result<String, Violation> {
     Ok(text.to_owned())
 }
 
+/// How long an old key may work beside the one that replaces it.
+const OVERLAP_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Checks how long an old key is to work beside the one that replaces it.
+pub(crate) fn overlap(seconds: i64) -> Result<SignedDuration, Violation> {
+    let overlap = SignedDuration::from_secs(seconds);
+    match overlap.is_negative() || overlap > OVERLAP_MAX {
+        true => Err(Violation::new("overlap", "must be 0 to 7 days")),
+        false => Ok(overlap),
+    }
+}
+
 /// Checks a key's time of expiry, and cuts it to the microseconds that are kept.
 pub(crate) fn expiry(time: Timestamp, now: Timestamp) -> Result<Timestamp, Violation> {
     match Timestamp::from_microsecond(time.as_microsecond()) {
@@ -134,6 +154,8 @@ pub(crate) fn next_version(last: i64, now_micros: i64) -> i64 {
 pub(crate) struct Workspace {
     pub id: WorkspaceId,
     pub display_name: String,
+    /// A number of `linkmesh.common.v1.Tier`.
+    pub tier: i32,
     pub create_time: Timestamp,
     pub update_time: Timestamp,
     /// Grows with every change.
@@ -141,6 +163,11 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
+    /// Its resource name.
+    pub(crate) fn name(&self) -> String {
+        format!("workspaces/{}", self.id)
+    }
+
     /// Changes with every change.
     pub(crate) fn etag(&self) -> String {
         format!("{:x}", self.version)
@@ -155,6 +182,8 @@ pub(crate) struct ApiKey {
     pub display_name: String,
     pub prefix: String,
     pub scopes: Permissions,
+    /// Whose it is; none: the workspace's own.
+    pub service_account: Option<ServiceAccountId>,
     pub expire_time: Option<Timestamp>,
     pub create_time: Timestamp,
     pub last_use_time: Option<Timestamp>,
@@ -167,6 +196,14 @@ impl ApiKey {
     /// Its resource name.
     pub(crate) fn name(&self) -> String {
         format!("workspaces/{}/apiKeys/{}", self.workspace, self.id)
+    }
+
+    /// What it may do, given the role of whose it is.
+    pub(crate) fn permissions(&self, role: Option<Role>) -> Permissions {
+        match role {
+            None => self.scopes,
+            Some(role) => self.scopes.with_only(role.permissions()),
+        }
     }
 
     /// Whether it stands for its workspace at `now`.
@@ -188,6 +225,7 @@ mod tests {
             display_name: "k".to_owned(),
             prefix: "p".to_owned(),
             scopes: scopes(&[1]).unwrap(),
+            service_account: None,
             expire_time: None,
             create_time: Timestamp::UNIX_EPOCH,
             last_use_time: None,
@@ -219,6 +257,20 @@ mod tests {
         assert_eq!(scopes(&[5, 1, 5]).unwrap().numbers(), [1, 5]);
         for numbers in [&[][..], &[0], &[1, 60], &[-1]] {
             assert_eq!(scopes(numbers).unwrap_err().field, "scopes");
+        }
+    }
+
+    #[test]
+    fn a_key_may_do_what_both_its_scopes_and_its_owners_role_allow() {
+        let key = ApiKey { scopes: scopes(&[1, 2, 5]).unwrap(), ..key() };
+        assert_eq!(key.permissions(None).numbers(), [1, 2, 5]);
+        assert_eq!(key.permissions(Some(Role::Viewer)).numbers(), [1]);
+    }
+
+    #[test]
+    fn an_old_key_works_beside_the_new_one_for_7_days_at_most() {
+        for (seconds, is_good) in [(0, true), (604_800, true), (604_801, false), (-1, false)] {
+            assert_eq!(overlap(seconds).is_ok(), is_good, "{seconds}");
         }
     }
 

@@ -1,10 +1,13 @@
 //! The gRPC services: decode into domain types, let the store decide, encode.
 
 mod api_keys;
+mod audit;
 mod authentication;
 mod json_web_keys;
+mod members;
 mod providers;
 mod second_factors;
+mod service_accounts;
 mod sessions;
 mod users;
 mod workspaces;
@@ -18,12 +21,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pg::requests::Request;
 use proto::common::v1::ErrorReason;
-use rpc::{ApiKeyId, WorkspaceId};
+use rpc::{ApiKeyId, Principal, request_id};
 use tonic::Code;
 use uuid::Uuid;
 
 use crate::domain::{Error, LIVE_KEYS_MAX, LastUses, Violation};
-use crate::store::{Failure, Store};
+use crate::store::{Act, Failure, Store};
 
 /// All of the service's calls. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -62,9 +65,36 @@ impl Api {
     }
 }
 
-/// A request id with what it stands for.
-fn identified(workspace: WorkspaceId, id: Uuid, fingerprint: &[u8; 32]) -> Request<'_> {
-    Request { workspace: workspace.uuid(), id, fingerprint }
+/// The request id of a call, if it has one, with what it stands for, and when the call came.
+struct Identified {
+    /// Ids of different workspaces, or users, have nothing to do with each other.
+    namespace: Uuid,
+    id: Option<Uuid>,
+    fingerprint: [u8; 32],
+    now: Timestamp,
+}
+
+impl Identified {
+    fn new(
+        namespace: Uuid,
+        id: &str,
+        method: &str,
+        message: &impl prost::Message,
+    ) -> Result<Self, rpc::Error> {
+        let id = request_id::optional(id)?;
+        let fingerprint = request_id::fingerprint(method, message);
+        Ok(Self { namespace, id, fingerprint, now: now_in_micros() })
+    }
+
+    /// What its caller does.
+    fn act<'a>(&'a self, by: &'a Principal) -> Act<'a> {
+        let request = self.id.map(|id| Request {
+            workspace: self.namespace,
+            id,
+            fingerprint: &self.fingerprint,
+        });
+        Act { by, request, now: self.now }
+    }
 }
 
 /// The one place where a domain's error becomes the wire's. `message` is the field of the request that holds what the
@@ -145,11 +175,6 @@ fn failed(message: &str, failure: Failure) -> rpc::Error {
             | pg::Failure::Other => rpc::Error::internal(&error),
         },
     }
-}
-
-/// Decodes a response that was kept under a request id.
-fn replayed<M: prost::Message + Default>(bytes: &[u8]) -> Result<M, rpc::Error> {
-    M::decode(bytes).map_err(|error| rpc::Error::internal(&error))
 }
 
 /// The present, cut to the microseconds that are kept, so that the first answer is the later ones'.

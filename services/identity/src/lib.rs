@@ -1,7 +1,9 @@
-//! Identity: workspaces, their API keys, users, and whom a key or a token stands for.
+//! Identity: users, how they sign in, workspaces, their members, service accounts and API keys, whom a key or a token stands for, what a
+//! user may do where, and the log of all that was done to any of it.
 //!
-//! The secret of a key or a token is shown once and stored nowhere. What is personal is stored sealed. A revocation is announced on
-//! `key-changes`, the end of a session on `session-ends`, so that edges forget what they remember of it.
+//! The secret of a key or a token is shown once and stored nowhere; what is personal is stored sealed. A revocation is announced on
+//! `key-changes`, a change of somebody's memberships on `user-changes`, the end of a session on `session-ends`, so that edges forget
+//! what they remember.
 
 mod accounts;
 mod config;
@@ -23,10 +25,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use proto::identity::v1::api_keys_service_server::{self, ApiKeysServiceServer};
+use proto::identity::v1::audit_service_server::{self, AuditServiceServer};
 use proto::identity::v1::authentication_service_server::{self, AuthenticationServiceServer};
 use proto::identity::v1::json_web_keys_service_server::{self, JsonWebKeysServiceServer};
+use proto::identity::v1::members_service_server::{self, MembersServiceServer};
 use proto::identity::v1::providers_service_server::{self, ProvidersServiceServer};
 use proto::identity::v1::second_factors_service_server::{self, SecondFactorsServiceServer};
+use proto::identity::v1::service_accounts_service_server::{self, ServiceAccountsServiceServer};
 use proto::identity::v1::sessions_service_server::{self, SessionsServiceServer};
 use proto::identity::v1::users_service_server::{self, UsersServiceServer};
 use proto::identity::v1::workspaces_service_server::{self, WorkspacesServiceServer};
@@ -95,6 +100,9 @@ pub async fn assemble_with(
 
     let routes = tonic::service::Routes::new(WorkspacesServiceServer::new(api.clone()))
         .add_service(ApiKeysServiceServer::new(api.clone()))
+        .add_service(AuditServiceServer::new(api.clone()))
+        .add_service(MembersServiceServer::new(api.clone()))
+        .add_service(ServiceAccountsServiceServer::new(api.clone()))
         .add_service(AuthenticationServiceServer::new(api.clone()))
         .add_service(UsersServiceServer::new(accounts.clone()))
         .add_service(SessionsServiceServer::new(accounts.clone()))
@@ -104,6 +112,9 @@ pub async fn assemble_with(
     let access = mesh::Access::new()
         .allow(workspaces_service_server::SERVICE_NAME, &["edge", "operator"])
         .allow(api_keys_service_server::SERVICE_NAME, &["edge", "operator"])
+        .allow(audit_service_server::SERVICE_NAME, &["edge", "operator"])
+        .allow(members_service_server::SERVICE_NAME, &["edge", "operator"])
+        .allow(service_accounts_service_server::SERVICE_NAME, &["edge", "operator"])
         .allow(authentication_service_server::SERVICE_NAME, &["edge"])
         .allow(users_service_server::SERVICE_NAME, &["edge"])
         .allow(sessions_service_server::SERVICE_NAME, &["edge"])
@@ -115,6 +126,9 @@ pub async fn assemble_with(
         grpc_services: vec![
             workspaces_service_server::SERVICE_NAME,
             api_keys_service_server::SERVICE_NAME,
+            audit_service_server::SERVICE_NAME,
+            members_service_server::SERVICE_NAME,
+            service_accounts_service_server::SERVICE_NAME,
             authentication_service_server::SERVICE_NAME,
             users_service_server::SERVICE_NAME,
             sessions_service_server::SERVICE_NAME,

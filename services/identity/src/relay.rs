@@ -1,19 +1,20 @@
-//! The relay: what is announced goes from the outbox to its topic, in order, one relay at a time.
+//! The relay: what is in the outbox goes to its topics, in order, one relay at a time.
 
+use bus::TopicSpec;
+use bus::topics::{KEY_CHANGES, SESSION_ENDS, USER_CHANGES, USER_EVENTS};
 use service::Task;
 use service::relay::{Announcement, Announcer};
 
 use crate::store::Store;
 
-/// Every topic that something here is announced on.
-const TOPICS: &[bus::TopicSpec] =
-    &[bus::topics::KEY_CHANGES, bus::topics::USER_EVENTS, bus::topics::SESSION_ENDS];
+/// Where it goes.
+const TOPICS: [TopicSpec; 4] = [KEY_CHANGES, USER_CHANGES, USER_EVENTS, SESSION_ENDS];
 
 /// The task. It ends with what it was publishing still in the outbox.
 pub(crate) fn task(store: Store, bus: bus::Bus) -> Task {
     Task::new("identity-relay", move |stop| async move {
-        let announcer = Announcer::new(bus, TOPICS);
-        // Edges follow the topic from before the first change, so it is made before there is one.
+        let announcer = Announcer::new(bus, &TOPICS);
+        // Edges follow topics from before the first change, so they are made before there is one.
         if stop.run_until_cancelled(announcer.make_topics()).await.is_none() {
             return Ok(());
         }

@@ -1,32 +1,39 @@
-//! What is in Postgres: workspaces, API keys, users, request ids and the outbox, always under the schema `identity`.
+//! What is in Postgres: users, workspaces, who may do what in them, request ids, the audit log and the outbox, always under the schema
+//! `identity`.
 //!
-//! What must stay true: a revocation and its row in the outbox are one transaction, no secret is ever written, and nothing
-//! personal but sealed.
+//! What must stay true: an act, what is announced of it and what is logged of it are one transaction, no secret is ever written, and
+//! nothing personal but sealed.
 
+mod act;
 mod api_keys;
+pub(crate) mod audit;
 mod erasure;
 mod events;
 mod factors;
 mod fields;
 mod limits;
 mod mails;
+mod members;
 mod providers;
 mod reseal;
+mod service_accounts;
 mod sessions;
 mod signing_keys;
 mod tokens;
 mod users;
 mod workspaces;
 
-pub(crate) use api_keys::NewKey;
+pub(crate) use act::Act;
+pub(crate) use api_keys::Presented;
 pub(crate) use erasure::Holdings;
 pub(crate) use mails::{LeasedMail, MailKind, NewMail};
 pub(crate) use providers::Flow;
 pub(crate) use reseal::ResealPlace;
+pub(crate) use service_accounts::ServiceAccountEdit;
 pub(crate) use sessions::{NewSession, Session};
 pub(crate) use signing_keys::{NewKeyPair, StoredKey};
 pub(crate) use tokens::TokenKind;
-pub(crate) use users::{NewSignUp, SetPassword};
+pub(crate) use users::{NewSignUp, Registered, SetPassword};
 pub(crate) use workspaces::WorkspaceEdit;
 
 use std::sync::Arc;
@@ -91,15 +98,6 @@ impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         Failure::Database(error)
     }
-}
-
-/// What came of a call that may carry a request id.
-#[derive(Debug)]
-pub(crate) enum Outcome<T> {
-    /// It had its effect now.
-    Done(T),
-    /// It had its effect before, and this was the encoded response.
-    Replayed(Vec<u8>),
 }
 
 impl Store {

@@ -3,16 +3,20 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails, in its helpers too")]
 
 mod identity {
+    mod access;
     mod api_keys;
+    mod audit;
     mod authentication;
     mod erasure;
     mod harness;
     mod mails;
+    mod members;
     mod people;
     mod provider;
     mod providers;
     mod reseal;
     mod second_factors;
+    mod service_accounts;
     mod sessions;
     mod tenancy;
     mod users;

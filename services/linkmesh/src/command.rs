@@ -65,6 +65,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: crate::analytics_command::Command,
     },
+    /// The log of every security-relevant act
+    Audit {
+        #[command(subcommand)]
+        command: crate::audit_command::Command,
+    },
     /// The configuration
     Config {
         #[command(subcommand)]

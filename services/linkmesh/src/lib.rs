@@ -4,6 +4,7 @@
 
 mod analytics_command;
 mod api_key;
+mod audit_command;
 mod command;
 mod config;
 mod config_check;
@@ -78,6 +79,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::ApiKey { command } => Box::pin(api_key::run(command)).await,
         Command::Identity { command } => Box::pin(identity_command::run(command)).await,
         Command::Analytics { command } => Box::pin(analytics_command::run(command)).await,
+        Command::Audit { command } => Box::pin(audit_command::run(command)).await,
         Command::Config { command } => config_check::run(command),
     }
 }

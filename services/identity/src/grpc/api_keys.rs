@@ -1,18 +1,17 @@
 //! ApiKeysService.
 
 use jiff::Timestamp;
-use prost::Message as _;
 use proto::identity::v1::api_keys_service_server::ApiKeysService;
 use proto::identity::v1::{
     CreateApiKeyRequest, CreateApiKeyResponse, GetApiKeyRequest, GetApiKeyResponse,
     ListApiKeysRequest, ListApiKeysResponse, RevokeApiKeyRequest, RevokeApiKeyResponse,
+    RotateApiKeyRequest, RotateApiKeyResponse,
 };
-use rpc::{ApiKeyId, Principal, WorkspaceId, kind, name, page, request_id, time};
+use rpc::{ApiKeyId, Principal, WorkspaceId, kind, name, page, time};
 use tonic::{Request, Response, Status};
 
-use super::{Api, failed, identified, now_in_micros, refusal, replayed};
-use crate::domain::{ApiKey, Error, Violation, display_name, expiry, scopes};
-use crate::store::{NewKey, Outcome};
+use super::{Api, Identified, failed, refusal, service_accounts};
+use crate::domain::{ApiKey, Error, Violation, display_name, expiry, overlap, scopes};
 use crate::wire;
 
 #[tonic::async_trait]
@@ -21,32 +20,60 @@ impl ApiKeysService for Api {
         &self,
         request: Request<CreateApiKeyRequest>,
     ) -> Result<Response<CreateApiKeyResponse>, Status> {
-        let workspace = name::workspace("parent", &request.get_ref().parent)?;
-        let principal = Principal::admitted(&request, workspace)?.clone();
-        let message = request.into_inner();
-        let id = request_id::optional(&message.request_id)?;
-        let fingerprint = request_id::fingerprint("CreateApiKey", &message);
-        let wanted =
-            message.api_key.ok_or_else(|| rpc::Error::invalid("api_key", "is required"))?;
+        let message = request.get_ref();
+        let workspace = name::workspace("parent", &message.parent)?;
+        let principal = Principal::admitted(&request, workspace)?;
+        let wanted = message.api_key.as_ref();
+        let wanted = wanted.ok_or_else(|| rpc::Error::invalid("api_key", "is required"))?;
+        let id = Identified::new(workspace.uuid(), &message.request_id, "CreateApiKey", message)?;
+        let act = id.act(principal);
         let secret = auth::ApiKey::generate().map_err(|error| rpc::Error::internal(&error))?;
-        let now = now_in_micros();
-        let key = new_key(workspace, &wanted, secret.prefix(), now)
+        let key = new_key(workspace, wanted, secret.prefix(), act.now)
             .map_err(|error| refusal("api_key", error))?;
         principal.may_grant(workspace, key.scopes)?;
 
-        let mut response =
-            CreateApiKeyResponse { api_key: Some(wire::api_key(&key)), secret: String::new() };
-        let kept = response.encode_to_vec();
-        let request = id.map(|id| identified(workspace, id, &fingerprint));
-        let new = NewKey { key: &key, digest: secret.digest(), request, response: &kept };
-        let outcome = self.store.create_api_key(new).await;
-        Ok(Response::new(match outcome.map_err(|failure| failed("api_key", failure))? {
-            Outcome::Replayed(bytes) => replayed(&bytes)?,
-            Outcome::Done(()) => {
-                secret.reveal().clone_into(&mut response.secret);
-                response
-            }
-        }))
+        let created = self.store.create_api_key(&act, &key, secret.digest()).await;
+        let (mut response, is_new) = created.map_err(|failure| failed("api_key", failure))?;
+        if is_new {
+            secret.reveal().clone_into(&mut response.secret);
+        }
+        Ok(Response::new(response))
+    }
+
+    async fn rotate_api_key(
+        &self,
+        request: Request<RotateApiKeyRequest>,
+    ) -> Result<Response<RotateApiKeyResponse>, Status> {
+        let message = request.get_ref();
+        let (workspace, key) = name::child::<kind::ApiKey>("name", "apiKeys", &message.name)?;
+        let principal = Principal::admitted(&request, workspace)?;
+        let overlap = overlap(message.overlap.map_or(0, |overlap| overlap.seconds))
+            .map_err(|violation| refusal("", violation.into()))?;
+        let id = Identified::new(workspace.uuid(), &message.request_id, "RotateApiKey", message)?;
+        let act = id.act(principal);
+        let secret = auth::ApiKey::generate().map_err(|error| rpc::Error::internal(&error))?;
+        let renew = |old: &ApiKey| {
+            principal.may_grant(workspace, old.scopes)?;
+            Ok(ApiKey {
+                id: ApiKeyId::new(),
+                prefix: secret.prefix().to_owned(),
+                create_time: act.now,
+                last_use_time: None,
+                version: act.now.as_microsecond(),
+                ..old.clone()
+            })
+        };
+
+        let expire_time = act.now + overlap;
+        let rotated = self
+            .store
+            .rotate_api_key(&act, (workspace, key), expire_time, secret.digest(), renew)
+            .await;
+        let (mut response, is_new) = rotated.map_err(|failure| failed("", failure))?;
+        if is_new {
+            secret.reveal().clone_into(&mut response.secret);
+        }
+        Ok(Response::new(response))
     }
 
     async fn get_api_key(
@@ -90,12 +117,12 @@ impl ApiKeysService for Api {
         &self,
         request: Request<RevokeApiKeyRequest>,
     ) -> Result<Response<RevokeApiKeyResponse>, Status> {
-        let (workspace, key) =
-            name::child::<kind::ApiKey>("name", "apiKeys", &request.get_ref().name)?;
-        Principal::admitted(&request, workspace)?;
-        let key = self.store.revoke_api_key(workspace, key, Timestamp::now()).await;
-        let key = key.map_err(|failure| failed("api_key", failure))?;
-        Ok(Response::new(RevokeApiKeyResponse { api_key: Some(wire::api_key(&key)) }))
+        let message = request.get_ref();
+        let (workspace, key) = name::child::<kind::ApiKey>("name", "apiKeys", &message.name)?;
+        let principal = Principal::admitted(&request, workspace)?;
+        let id = Identified::new(workspace.uuid(), &message.request_id, "RevokeApiKey", message)?;
+        let revoked = self.store.revoke_api_key(&id.act(principal), (workspace, key)).await;
+        Ok(Response::new(revoked.map_err(|failure| failed("api_key", failure))?))
     }
 }
 
@@ -114,9 +141,23 @@ fn new_key(
             Some(expiry(given, now)?)
         }
     };
+    let service_account = match wanted.service_account.as_str() {
+        "" => None,
+        name => {
+            let (of, account) = service_accounts::named("service_account", name).map_err(|_| {
+                let why = "must be `workspaces/{workspace}/serviceAccounts/{service_account}`";
+                Violation::new("service_account", why)
+            })?;
+            if of != workspace {
+                return Err(Error::NotFound(name.to_owned()));
+            }
+            Some(account)
+        }
+    };
     Ok(ApiKey {
         id: ApiKeyId::new(),
         workspace,
+        service_account,
         display_name: display_name(&wanted.display_name)?,
         prefix: prefix.to_owned(),
         scopes: scopes(&wanted.scopes)?,
@@ -142,6 +183,7 @@ fn decode_cursor(bytes: &[u8]) -> Option<(i64, ApiKeyId)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::now_in_micros;
 
     #[test]
     fn a_cursor_reads_back_and_other_bytes_are_none() {
@@ -177,6 +219,10 @@ mod tests {
             (
                 "expire_time",
                 proto::identity::v1::ApiKey { expire_time: time(i64::MAX), ..good.clone() },
+            ),
+            (
+                "service_account",
+                proto::identity::v1::ApiKey { service_account: "x".to_owned(), ..good.clone() },
             ),
         ];
         for (field, wanted) in cases {

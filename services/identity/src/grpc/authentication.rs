@@ -1,9 +1,11 @@
-//! AuthenticationService: what the edge asks about a key that it does not remember.
+//! AuthenticationService: what the edge asks about a key or a user that it does not remember.
 
 use jiff::Timestamp;
 use proto::identity::v1::authentication_service_server::AuthenticationService;
-use proto::identity::v1::{AuthenticateRequest, AuthenticateResponse};
-use rpc::time;
+use proto::identity::v1::{
+    AuthenticateRequest, AuthenticateResponse, GetUserGrantsRequest, GetUserGrantsResponse,
+};
+use rpc::{Grant, UserId, time};
 use tonic::{Request, Response, Status};
 
 use super::{Api, failed};
@@ -38,10 +40,28 @@ impl AuthenticationService for Api {
             self.note_use(known.key.id, now);
         }
         Ok(Response::new(AuthenticateResponse {
-            principal: is_live.then(|| wire::principal(&known.key)),
+            principal: is_live.then(|| wire::principal(&known)),
             expire_time: known.key.expire_time.map(time::to_proto),
             read_time: unknown.read_time,
             version: known.key.version,
+        }))
+    }
+
+    async fn get_user_grants(
+        &self,
+        request: Request<GetUserGrantsRequest>,
+    ) -> Result<Response<GetUserGrantsResponse>, Status> {
+        let user = UserId::from_slice(&request.get_ref().user_id)
+            .map_err(|_| rpc::Error::invalid("user_id", "must have 16 bytes"))?;
+        // Before the read, as above.
+        let now = Timestamp::now();
+        let found = self.store.user_grants(user).await;
+        let found = found.map_err(|failure| failed("", failure))?;
+        Ok(Response::new(GetUserGrantsResponse {
+            grants: found.grants.iter().map(Grant::to_proto).collect(),
+            tier: found.tier.into(),
+            read_time: Some(time::to_proto(now)),
+            version: found.version,
         }))
     }
 }

@@ -1,17 +1,20 @@
 //! WorkspacesService.
 
-use prost::Message as _;
+use auth::Role;
+use proto::common::v1::Tier;
 use proto::identity::v1::workspaces_service_server::WorkspacesService;
 use proto::identity::v1::{
     CreateWorkspaceRequest, CreateWorkspaceResponse, GetWorkspaceRequest, GetWorkspaceResponse,
-    UpdateWorkspaceRequest, UpdateWorkspaceResponse,
+    ListWorkspacesRequest, ListWorkspacesResponse, SetWorkspaceTierRequest,
+    SetWorkspaceTierResponse, UpdateWorkspaceRequest, UpdateWorkspaceResponse,
 };
-use rpc::{Principal, WorkspaceId, mask, name, request_id};
+use rpc::{Caller, Principal, WorkspaceId, mask, name, request_id};
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
-use super::{Api, failed, identified, now_in_micros, refusal, replayed};
-use crate::domain::{Workspace, display_name};
-use crate::store::{Outcome, WorkspaceEdit};
+use super::{Api, Identified, failed, refusal};
+use crate::domain::{Member, Workspace, display_name};
+use crate::store::WorkspaceEdit;
 use crate::wire;
 
 #[tonic::async_trait]
@@ -20,31 +23,70 @@ impl WorkspacesService for Api {
         &self,
         request: Request<CreateWorkspaceRequest>,
     ) -> Result<Response<CreateWorkspaceResponse>, Status> {
-        Principal::admitted(&request, None)?;
-        let message = request.into_inner();
-        let id = request_id::required(&message.request_id)?;
-        let fingerprint = request_id::fingerprint("CreateWorkspace", &message);
-        let wanted =
-            message.workspace.ok_or_else(|| rpc::Error::invalid("workspace", "is required"))?;
+        let principal = Principal::admitted(&request, None)?;
+        let message = request.get_ref();
+        request_id::required(&message.request_id)?;
+        let wanted = message.workspace.as_ref();
+        let wanted = wanted.ok_or_else(|| rpc::Error::invalid("workspace", "is required"))?;
         let display_name = display_name(&wanted.display_name)
             .map_err(|violation| refusal("workspace", violation.into()))?;
 
-        let now = now_in_micros();
+        let user = match principal.caller {
+            Caller::User { user, .. } => Some(user),
+            Caller::ApiKey { .. } | Caller::Operator => None,
+        };
+        let namespace = user.map_or(Uuid::nil(), |user| user.uuid());
+        let id = Identified::new(namespace, &message.request_id, "CreateWorkspace", message)?;
+        let act = id.act(principal);
         let workspace = Workspace {
             id: WorkspaceId::new(),
             display_name,
-            create_time: now,
-            update_time: now,
-            version: now.as_microsecond(),
+            tier: Tier::Free.into(),
+            create_time: act.now,
+            update_time: act.now,
+            version: act.now.as_microsecond(),
         };
-        let response = CreateWorkspaceResponse { workspace: Some(wire::workspace(&workspace)) };
-        let request = identified(WorkspaceId::NIL, id, &fingerprint);
-        let outcome =
-            self.store.create_workspace(&workspace, &request, &response.encode_to_vec()).await;
-        Ok(Response::new(match outcome.map_err(|failure| failed("workspace", failure))? {
-            Outcome::Replayed(bytes) => replayed(&bytes)?,
-            Outcome::Done(()) => response,
-        }))
+        let owner = user.map(|user| Member {
+            workspace: workspace.id,
+            user,
+            role: Role::Owner,
+            create_time: act.now,
+            update_time: act.now,
+        });
+        let created = self.store.create_workspace(&act, &workspace, owner.as_ref()).await;
+        Ok(Response::new(created.map_err(|failure| failed("workspace", failure))?))
+    }
+
+    async fn list_workspaces(
+        &self,
+        request: Request<ListWorkspacesRequest>,
+    ) -> Result<Response<ListWorkspacesResponse>, Status> {
+        let user = Principal::admitted(&request, None)?.user()?;
+        let listed = self.store.workspaces_of(user).await;
+        let listed = listed.map_err(|failure| failed("", failure))?;
+        let workspaces = listed.iter().map(wire::workspace).collect();
+        Ok(Response::new(ListWorkspacesResponse { workspaces }))
+    }
+
+    async fn set_workspace_tier(
+        &self,
+        request: Request<SetWorkspaceTierRequest>,
+    ) -> Result<Response<SetWorkspaceTierResponse>, Status> {
+        let message = request.get_ref();
+        let workspace = name::workspace("name", &message.name)?;
+        let principal = Principal::admitted(&request, workspace)?;
+        request_id::required(&message.request_id)?;
+        let tier = match Tier::try_from(message.tier) {
+            Ok(Tier::Unspecified) | Err(_) => {
+                let why = "must be TIER_FREE, TIER_PREMIUM or TIER_ENTERPRISE";
+                return Err(rpc::Error::invalid("tier", why).into());
+            }
+            Ok(tier) => tier,
+        };
+        let method = "SetWorkspaceTier";
+        let id = Identified::new(workspace.uuid(), &message.request_id, method, message)?;
+        let set = self.store.set_workspace_tier(&id.act(principal), workspace, tier).await;
+        Ok(Response::new(set.map_err(|failure| failed("", failure))?))
     }
 
     async fn get_workspace(
@@ -65,14 +107,14 @@ impl WorkspacesService for Api {
         &self,
         request: Request<UpdateWorkspaceRequest>,
     ) -> Result<Response<UpdateWorkspaceResponse>, Status> {
-        let UpdateWorkspaceRequest { workspace, update_mask } = request.get_ref();
-        let wanted =
-            workspace.as_ref().ok_or_else(|| rpc::Error::invalid("workspace", "is required"))?;
+        let message = request.get_ref();
+        let wanted = message.workspace.as_ref();
+        let wanted = wanted.ok_or_else(|| rpc::Error::invalid("workspace", "is required"))?;
         let workspace = name::workspace("workspace.name", &wanted.name)?;
-        Principal::admitted(&request, workspace)?;
+        let principal = Principal::admitted(&request, workspace)?;
         let is_set = !wanted.display_name.is_empty();
         let populated: &[&str] = if is_set { &["display_name"] } else { &[] };
-        let fields = mask::fields(update_mask.as_ref(), &["display_name"], populated)?;
+        let fields = mask::fields(message.update_mask.as_ref(), &["display_name"], populated)?;
         let display_name = match fields.is_empty() {
             true => None,
             false => Some(
@@ -81,10 +123,10 @@ impl WorkspacesService for Api {
             ),
         };
 
-        let now = now_in_micros();
-        let edit = WorkspaceEdit { workspace, etag: &wanted.etag, display_name, now };
-        let updated = self.store.update_workspace(edit).await;
-        let updated = updated.map_err(|failure| failed("workspace", failure))?;
-        Ok(Response::new(UpdateWorkspaceResponse { workspace: Some(wire::workspace(&updated)) }))
+        let method = "UpdateWorkspace";
+        let id = Identified::new(workspace.uuid(), &message.request_id, method, message)?;
+        let edit = WorkspaceEdit { workspace, etag: &wanted.etag, display_name };
+        let updated = self.store.update_workspace(&id.act(principal), edit).await;
+        Ok(Response::new(updated.map_err(|failure| failed("workspace", failure))?))
     }
 }

@@ -1,12 +1,14 @@
 //! Everything that is held on a user: to be taken along, and to be erased.
 
 use jiff::Timestamp;
+use proto::common::v1::Role;
 use proto::events::v1::UserErased;
 use proto::events::v1::user_event::Event;
 use rpc::UserId;
 use sqlx::AssertSqlSafe;
 
 use super::{Failure, Store};
+use crate::domain::Error;
 
 /// What is held beside the account and its sessions.
 #[derive(Debug)]
@@ -23,11 +25,12 @@ pub(crate) struct Holdings {
 }
 
 /// The tables whose rows are a user's alone, by the column that says whose.
-const OWNED: [(&str, &str); 4] = [
+const OWNED: [(&str, &str); 5] = [
     ("user_tokens", "user_id"),
     ("recovery_codes", "user_id"),
     ("provider_links", "user_id"),
     ("sessions", "user_id"),
+    ("members", "user_id"),
 ];
 
 impl Store {
@@ -59,6 +62,30 @@ impl Store {
     /// Erases a user: what remains is the id, with its times.
     pub(crate) async fn erase_user(&self, user: UserId, now: Timestamp) -> Result<(), Failure> {
         let mut transaction = self.database.primary().begin().await?;
+        // Workspaces first, as every act in one does. One with other members needs an owner still.
+        sqlx::query(
+            "select 1 from identity.workspaces where id in (
+                 select workspace_id from identity.members where user_id = $1) order by id for no key update",
+        )
+        .bind(user.uuid())
+        .execute(&mut *transaction)
+        .await?;
+        let (is_needed,): (bool,) = sqlx::query_as(
+            "select exists (
+                 select 1 from identity.members m where m.user_id = $1 and m.role = $2
+                 and exists (select 1 from identity.members o
+                             where o.workspace_id = m.workspace_id and o.user_id <> $1)
+                 and not exists (select 1 from identity.members o
+                                 where o.workspace_id = m.workspace_id and o.user_id <> $1 and o.role = $2))",
+        )
+        .bind(user.uuid())
+        .bind(i32::from(Role::Owner))
+        .fetch_one(&mut *transaction)
+        .await?;
+        if is_needed {
+            let why = "a workspace with other members has no other owner; make one of them its owner first";
+            return Err(Error::Conflict(why).into());
+        }
         let found = self.locked_user(&mut transaction, user).await?;
         let email_hash = self.email_hash(&found.email);
         self.end_sessions(&mut transaction, user, None, now).await?;

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use pg::outbox::Change;
 use prost::Message as _;
 use proto::events::v1::SessionEnded;
+use proto::identity::v1::AuditAction;
 use rpc::{SessionId, UserId};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
@@ -107,6 +108,8 @@ impl Store {
         .bind(expire_time.as_microsecond())
         .execute(&mut *transaction)
         .await?;
+        let session = (new.user, new.id);
+        self.log(&mut transaction, session, AuditAction::UserSignedIn, new.now).await?;
         self.database.observe("begin_session", transaction.commit()).await?;
         self.outbox.committed();
         Ok(expire_time)
@@ -157,6 +160,10 @@ impl Store {
                     tracing::warn!(user = %user, session = %id, "a refresh token was used twice: the session is ended");
                 }
                 self.end_locked(&mut transaction, id, now).await?;
+                if verdict == Verdict::Reused {
+                    let action = AuditAction::UserSessionReused;
+                    self.log(&mut transaction, (user, id), action, now).await?;
+                }
                 self.database.observe("end_session", transaction.commit()).await?;
                 self.outbox.committed();
                 Err(Error::SessionEnded.into())

@@ -1,18 +1,29 @@
 //! Workspaces.
 
-use jiff::Timestamp;
-use pg::requests::Request;
-use rpc::WorkspaceId;
-use sqlx::FromRow;
+use proto::common::v1::Tier;
+use proto::events::v1::WorkspaceCreated;
+use proto::events::v1::user_event::Event;
+use proto::identity::v1::{
+    AuditAction, CreateWorkspaceResponse, SetWorkspaceTierResponse, UpdateWorkspaceResponse,
+};
+use rpc::{UserId, WorkspaceId};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::{Failure, Outcome, Store, time};
-use crate::domain::{Error, Workspace, next_version};
+use super::act::{Act, Begun, replayed};
+use super::audit::Entry;
+use super::members::user_event;
+use super::{Failure, Store, time};
+use crate::domain::{Error, Member, Workspace, next_version};
+use crate::wire;
+
+const COLUMNS: &str = "id, display_name, tier, create_micros, update_micros, version";
 
 #[derive(Debug, FromRow)]
 struct Row {
     id: Uuid,
     display_name: String,
+    tier: i32,
     create_micros: i64,
     update_micros: i64,
     version: i64,
@@ -25,6 +36,7 @@ impl TryFrom<Row> for Workspace {
         Ok(Workspace {
             id: WorkspaceId::from(row.id),
             display_name: row.display_name,
+            tier: row.tier,
             create_time: time(row.create_micros)?,
             update_time: time(row.update_micros)?,
             version: row.version,
@@ -33,91 +45,167 @@ impl TryFrom<Row> for Workspace {
 }
 
 /// A change of a workspace.
+#[derive(Debug)]
 pub(crate) struct WorkspaceEdit<'a> {
     pub workspace: WorkspaceId,
     /// Empty: whatever the workspace's is.
     pub etag: &'a str,
     /// `None`: as it is.
     pub display_name: Option<String>,
-    pub now: Timestamp,
 }
 
 impl Store {
-    /// Adds a workspace.
+    /// Adds a workspace, with its first member if there is one.
     pub(crate) async fn create_workspace(
         &self,
+        act: &Act<'_>,
         workspace: &Workspace,
-        request: &Request<'_>,
-        response: &[u8],
-    ) -> Result<Outcome<()>, Failure> {
-        let now_micros = workspace.create_time.as_microsecond();
-        let mut transaction = self.database.primary().begin().await?;
-        if let Some(response) = self.claim(&mut transaction, Some(request), now_micros).await? {
-            return Ok(Outcome::Replayed(response));
-        }
+        owner: Option<&Member>,
+    ) -> Result<CreateWorkspaceResponse, Failure> {
+        let mut change = match self.begin(act).await? {
+            Begun::Fresh(change) => change,
+            Begun::Replayed(response) => return replayed(&response),
+        };
         sqlx::query(
-            "insert into identity.workspaces (id, display_name, create_micros, update_micros, version)
-             values ($1, $2, $3, $3, $4)",
+            "insert into identity.workspaces
+                 (id, display_name, tier, create_micros, update_micros, version)
+             values ($1, $2, $3, $4, $4, $5)",
         )
         .bind(workspace.id.uuid())
         .bind(&workspace.display_name)
-        .bind(now_micros)
+        .bind(workspace.tier)
+        .bind(act.micros())
         .bind(workspace.version)
-        .execute(&mut *transaction)
+        .execute(change.connection())
         .await?;
-        self.complete(&mut transaction, Some(request), response).await?;
-        self.database.observe("create_workspace", transaction.commit()).await?;
-        Ok(Outcome::Done(()))
+        let created = WorkspaceCreated { workspace_id: workspace.id.as_bytes().to_vec() };
+        let user = owner.map(|owner| owner.user);
+        let event = user_event(act, user, workspace.id, Event::WorkspaceCreated(created));
+        change.announce(vec![event]).await?;
+        let entry = Entry {
+            action: AuditAction::WorkspaceCreated,
+            resource: workspace.name(),
+            details: &[],
+        };
+        change.audit(workspace.id.uuid(), entry).await?;
+        if let Some(owner) = owner {
+            change.add_member(act, owner).await?;
+        }
+        let response = CreateWorkspaceResponse { workspace: Some(wire::workspace(workspace)) };
+        change.commit("create_workspace", &response).await?;
+        Ok(response)
     }
 
     /// Reads a workspace.
     pub(crate) async fn workspace(&self, workspace: WorkspaceId) -> Result<Workspace, Failure> {
-        let statement = sqlx::query_as(
-            "select id, display_name, create_micros, update_micros, version
-             from identity.workspaces where id = $1",
-        )
+        let statement = sqlx::query_as(AssertSqlSafe(format!(
+            "select {COLUMNS} from identity.workspaces where id = $1"
+        )))
         .bind(workspace.uuid())
         .fetch_optional(self.database.primary());
         let row: Option<Row> = self.database.observe("get_workspace", statement).await?;
         row.ok_or_else(|| not_found(workspace))?.try_into()
     }
 
+    /// The workspaces that a user is a member of, in the order of their ids: a bounded number.
+    pub(crate) async fn workspaces_of(&self, user: UserId) -> Result<Vec<Workspace>, Failure> {
+        let statement = sqlx::query_as(AssertSqlSafe(format!(
+            "select {COLUMNS} from identity.workspaces where id in (
+                 select workspace_id from identity.members where user_id = $1) order by id"
+        )))
+        .bind(user.uuid())
+        .fetch_all(self.database.primary());
+        let rows: Vec<Row> = self.database.observe("list_workspaces", statement).await?;
+        rows.into_iter().map(Workspace::try_from).collect()
+    }
+
     /// Changes a workspace; returns it as it is then.
     pub(crate) async fn update_workspace(
         &self,
+        act: &Act<'_>,
         edit: WorkspaceEdit<'_>,
-    ) -> Result<Workspace, Failure> {
-        let mut transaction = self.database.primary().begin().await?;
-        let row: Option<Row> = sqlx::query_as(
-            "select id, display_name, create_micros, update_micros, version
-             from identity.workspaces where id = $1 for update",
-        )
-        .bind(edit.workspace.uuid())
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let mut workspace = Workspace::try_from(row.ok_or_else(|| not_found(edit.workspace))?)?;
+    ) -> Result<UpdateWorkspaceResponse, Failure> {
+        let mut change = match self.begin(act).await? {
+            Begun::Fresh(change) => change,
+            Begun::Replayed(response) => return replayed(&response),
+        };
+        let mut workspace = locked(change.connection(), edit.workspace).await?;
         if !edit.etag.is_empty() && edit.etag != workspace.etag() {
             return Err(Error::EtagMismatch.into());
         }
-        let now_micros = edit.now.as_microsecond();
         if let Some(display_name) = edit.display_name {
             workspace.display_name = display_name;
         }
-        workspace.update_time = time(now_micros)?;
-        workspace.version = next_version(workspace.version, now_micros);
-        sqlx::query(
-            "update identity.workspaces set display_name = $2, update_micros = $3, version = $4
-             where id = $1",
-        )
-        .bind(workspace.id.uuid())
-        .bind(&workspace.display_name)
-        .bind(now_micros)
-        .bind(workspace.version)
-        .execute(&mut *transaction)
-        .await?;
-        self.database.observe("update_workspace", transaction.commit()).await?;
-        Ok(workspace)
+        write(change.connection(), act, &mut workspace).await?;
+        let entry = Entry {
+            action: AuditAction::WorkspaceUpdated,
+            resource: workspace.name(),
+            details: &[],
+        };
+        change.audit(workspace.id.uuid(), entry).await?;
+        let response = UpdateWorkspaceResponse { workspace: Some(wire::workspace(&workspace)) };
+        change.commit("update_workspace", &response).await?;
+        Ok(response)
     }
+
+    /// Sets what a workspace has paid for.
+    pub(crate) async fn set_workspace_tier(
+        &self,
+        act: &Act<'_>,
+        workspace: WorkspaceId,
+        tier: Tier,
+    ) -> Result<SetWorkspaceTierResponse, Failure> {
+        let mut change = match self.begin(act).await? {
+            Begun::Fresh(change) => change,
+            Begun::Replayed(response) => return replayed(&response),
+        };
+        let mut workspace = locked(change.connection(), workspace).await?;
+        workspace.tier = tier.into();
+        write(change.connection(), act, &mut workspace).await?;
+        let entry = Entry {
+            action: AuditAction::WorkspaceTierSet,
+            resource: workspace.name(),
+            details: &[("tier", tier.as_str_name())],
+        };
+        change.audit(workspace.id.uuid(), entry).await?;
+        let response = SetWorkspaceTierResponse { workspace: Some(wire::workspace(&workspace)) };
+        change.commit("set_workspace_tier", &response).await?;
+        Ok(response)
+    }
+}
+
+async fn locked(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+) -> Result<Workspace, Failure> {
+    let row: Option<Row> = sqlx::query_as(AssertSqlSafe(format!(
+        "select {COLUMNS} from identity.workspaces where id = $1 for no key update"
+    )))
+    .bind(workspace.uuid())
+    .fetch_optional(connection)
+    .await?;
+    row.ok_or_else(|| not_found(workspace))?.try_into()
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    act: &Act<'_>,
+    workspace: &mut Workspace,
+) -> Result<(), Failure> {
+    workspace.update_time = time(act.micros())?;
+    workspace.version = next_version(workspace.version, act.micros());
+    sqlx::query(
+        "update identity.workspaces set display_name = $2, tier = $3, update_micros = $4, version = $5
+         where id = $1",
+    )
+    .bind(workspace.id.uuid())
+    .bind(&workspace.display_name)
+    .bind(workspace.tier)
+    .bind(act.micros())
+    .bind(workspace.version)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 pub(super) fn not_found(workspace: WorkspaceId) -> Failure {

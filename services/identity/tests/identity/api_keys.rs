@@ -1,17 +1,14 @@
 //! API keys: shown once, listed for ever, revoked for good.
 
-use std::time::{Duration, Instant};
-
-use bus::Start;
-use prost::Message as _;
 use proto::common::v1::Scope;
 use proto::events::v1::ApiKeyChanged;
 use proto::identity::v1::{
     ApiKey, CreateApiKeyRequest, GetApiKeyRequest, ListApiKeysRequest, RevokeApiKeyRequest,
+    RotateApiKeyRequest,
 };
 use rpc::{Permissions, Principal, kind};
 
-use super::harness::{PATIENCE, Service, by, key_with, parent, reason, violation, workspace};
+use super::harness::{Service, by, key_with, parent, reason, violation, workspace};
 
 #[tokio::test]
 async fn a_key_works_from_its_creation_to_its_revocation_which_is_announced() {
@@ -26,7 +23,7 @@ async fn a_key_works_from_its_creation_to_its_revocation_which_is_announced() {
     assert_eq!(principal, Principal::api_key(id, workspace(&caller), permissions));
     assert!(created.secret.contains(&key.prefix) && before.read_time.is_some());
 
-    let revoke = RevokeApiKeyRequest { name: key.name.clone() };
+    let revoke = RevokeApiKeyRequest { name: key.name.clone(), ..Default::default() };
     let revoked = service.api_keys().revoke_api_key(by(&caller, revoke.clone())).await.unwrap();
     let revoked = revoked.into_inner().api_key.unwrap();
     assert!(revoked.revoke_time.is_some());
@@ -36,23 +33,9 @@ async fn a_key_works_from_its_creation_to_its_revocation_which_is_announced() {
     let again = service.api_keys().revoke_api_key(by(&caller, revoke)).await.unwrap();
     assert_eq!(again.into_inner().api_key.unwrap(), revoked);
 
-    let deadline = Instant::now() + PATIENCE;
-    let topic = bus::topics::KEY_CHANGES.name;
-    let announced = loop {
-        assert!(Instant::now() < deadline, "nothing was announced");
-        // The relay makes the topic with the first change.
-        let Ok(mut reader) = service.bus.reader(topic, 0, Start::Beginning).await else {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            continue;
-        };
-        let records = reader.next(10, Duration::from_millis(100)).await.unwrap();
-        if !records.is_empty() {
-            break records;
-        }
-    };
-    let [record] = announced.as_slice() else { panic!("announced twice: {announced:?}") };
-    assert_eq!(record.key.as_deref(), Some(key.prefix.as_bytes()));
-    let change = ApiKeyChanged::decode(record.value.clone()).unwrap();
+    let announced = service.announced::<ApiKeyChanged>(bus::topics::KEY_CHANGES.name, 1).await;
+    let [change] = announced.as_slice() else { panic!("announced twice: {announced:?}") };
+    let change = change.clone();
     assert_eq!((change.prefix, change.version), (key.prefix, after.version));
     service.stop().await;
 }
@@ -108,7 +91,7 @@ async fn keys_are_listed_newest_first_revoked_ones_too() {
         let key = ApiKey { display_name: format!("key {nth}"), ..key_with(&[Scope::LinksRead]) };
         names.push(service.create_key(&caller, key).await.unwrap().api_key.unwrap().name);
     }
-    let revoke = RevokeApiKeyRequest { name: names[2].clone() };
+    let revoke = RevokeApiKeyRequest { name: names[2].clone(), ..Default::default() };
     service.api_keys().revoke_api_key(by(&caller, revoke)).await.unwrap();
     let mut listed = Vec::new();
     let mut page_token = String::new();
@@ -181,5 +164,42 @@ async fn a_workspace_has_at_most_a_thousand_live_keys() {
     let (made, refused): (Vec<_>, Vec<_>) = [first, second].into_iter().partition(Result::is_ok);
     assert_eq!((made.len(), refused.len()), (1, 1));
     assert_eq!(reason(refused.into_iter().next().unwrap()), "STATE_CONFLICT");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_rotated_key_works_beside_the_new_one_for_as_long_as_was_asked() {
+    let service = Service::start().await;
+    let caller = service.owner().await;
+    let old = service.create_key(&caller, key_with(&[Scope::LinksRead])).await.unwrap();
+    let name = old.api_key.as_ref().unwrap().name.clone();
+    let rotate = |name: &str, seconds| RotateApiKeyRequest {
+        name: name.to_owned(),
+        overlap: Some(prost_types::Duration { seconds, nanos: 0 }),
+        request_id: uuid::Uuid::new_v4().to_string(),
+    };
+    let message = rotate(&name, 3_600);
+    let call = |message: RotateApiKeyRequest| {
+        let mut client = service.api_keys();
+        let request = by(&caller, message);
+        async move { client.rotate_api_key(request).await }
+    };
+    let new = call(message.clone()).await.unwrap().into_inner();
+    let again = call(message).await.unwrap().into_inner();
+    assert_eq!(again.api_key, new.api_key);
+    assert!(!new.secret.is_empty() && again.secret.is_empty());
+    let beside = service.authenticate(&old.secret).await;
+    assert!(beside.principal.is_some() && beside.expire_time.is_some());
+    let principal =
+        Principal::try_from(&service.authenticate(&new.secret).await.principal.unwrap());
+    let permissions = Permissions::of(&[Scope::LinksRead]);
+    assert_eq!(principal.unwrap().grants[0].permissions, permissions);
+
+    let new_name = new.api_key.unwrap().name;
+    let newest = call(rotate(&new_name, 0)).await.unwrap().into_inner();
+    assert_eq!(service.authenticate(&new.secret).await.principal, None);
+    assert!(service.authenticate(&newest.secret).await.principal.is_some());
+    assert_eq!(reason(call(rotate(&new_name, 0)).await), "STATE_CONFLICT");
+    assert_eq!(violation(call(rotate(&name, 604_801)).await).0, "overlap");
     service.stop().await;
 }

@@ -2,20 +2,23 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bus::Bus;
+use bus::{Bus, Start};
 use mesh::{LocalAuthority, Mesh, MeshOptions};
 use prometheus_client::registry::Registry;
-use proto::common::v1::Scope;
+use proto::common::v1::{Role, Scope, Tier};
 use proto::identity::v1::api_keys_service_client::ApiKeysServiceClient;
+use proto::identity::v1::audit_service_client::AuditServiceClient;
 use proto::identity::v1::authentication_service_client::AuthenticationServiceClient;
+use proto::identity::v1::members_service_client::MembersServiceClient;
+use proto::identity::v1::service_accounts_service_client::ServiceAccountsServiceClient;
 use proto::identity::v1::workspaces_service_client::WorkspacesServiceClient;
 use proto::identity::v1::{
     ApiKey, AuthenticateRequest, AuthenticateResponse, CreateApiKeyRequest, CreateApiKeyResponse,
-    CreateWorkspaceRequest, Workspace,
+    CreateWorkspaceRequest, GetUserGrantsRequest, GetUserGrantsResponse, Workspace,
 };
-use rpc::{ApiKeyId, Permissions, Principal, WorkspaceId};
+use rpc::{ApiKeyId, Caller, Grant, Permissions, Principal, SessionId, UserId, WorkspaceId};
 use service::{Host, HostConfig};
 use stack::TestDatabase;
 use tempfile::TempDir;
@@ -138,7 +141,103 @@ impl Service {
         client.authenticate(request).await.map(drop)
     }
 
-    /// A new workspace, and whoever may do everything in it.
+    pub(super) fn members(&self) -> MembersServiceClient<Mesh> {
+        MembersServiceClient::new(self.edge.clone())
+    }
+
+    pub(super) fn service_accounts(&self) -> ServiceAccountsServiceClient<Mesh> {
+        ServiceAccountsServiceClient::new(self.edge.clone())
+    }
+
+    pub(super) fn audit(&self) -> AuditServiceClient<Mesh> {
+        AuditServiceClient::new(self.edge.clone())
+    }
+
+    pub(super) fn audit_as_operator(&self) -> AuditServiceClient<Mesh> {
+        AuditServiceClient::new(self.operator.clone())
+    }
+
+    /// The way that the edge calls.
+    pub(super) fn edge(&self) -> Mesh {
+        self.edge.clone()
+    }
+
+    /// What the edge learns of a user.
+    pub(super) async fn grants(&self, user: UserId) -> GetUserGrantsResponse {
+        let request = GetUserGrantsRequest { user_id: user.as_bytes().to_vec() };
+        let mut client = AuthenticationServiceClient::new(self.edge.clone());
+        client.get_user_grants(request).await.unwrap().into_inner()
+    }
+
+    /// Somebody who is signed in, with an account and no workspace.
+    pub(super) async fn user(&self) -> Principal {
+        let user = UserId::new();
+        sqlx::query("insert into identity.users (id, create_micros, update_micros, version) values ($1, 0, 0, 1)")
+            .bind(user.uuid())
+            .execute(self.database.open().primary())
+            .await
+            .unwrap();
+        let caller = Caller::User { user, session: SessionId::new() };
+        Principal { caller, grants: Vec::new(), tier: Tier::Free }
+    }
+
+    /// The same, as the edge would say it now.
+    pub(super) async fn refreshed(&self, principal: &Principal) -> Principal {
+        let answer = self.grants(principal.user().unwrap()).await;
+        let grants = Grant::read(&answer.grants).unwrap();
+        Principal { caller: principal.caller, grants, tier: answer.tier() }
+    }
+
+    /// A new workspace of somebody who is signed in and owns it.
+    pub(super) async fn signed_in_owner(&self) -> Principal {
+        let user = self.user().await;
+        let message = CreateWorkspaceRequest {
+            workspace: Some(Workspace { display_name: "Acme".to_owned(), ..Workspace::default() }),
+            request_id: uuid::Uuid::new_v4().to_string(),
+        };
+        self.workspaces().create_workspace(by(&user, message)).await.unwrap();
+        self.refreshed(&user).await
+    }
+
+    /// Somebody else who is a member of a workspace.
+    pub(super) async fn member_of(&self, workspace: WorkspaceId, role: Role) -> Principal {
+        let user = self.user().await;
+        sqlx::query(
+            "insert into identity.members (workspace_id, user_id, role, create_micros, update_micros)
+             values ($1, $2, $3, 0, 0)",
+        )
+        .bind(workspace.uuid())
+        .bind(user.user().unwrap().uuid())
+        .bind(i32::from(role))
+        .execute(self.database.open().primary())
+        .await
+        .unwrap();
+        self.refreshed(&user).await
+    }
+
+    /// The values of a topic, as soon as there are this many.
+    pub(super) async fn announced<M: prost::Message + Default>(
+        &self,
+        topic: &str,
+        count: usize,
+    ) -> Vec<M> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut values = Vec::new();
+        while values.len() < count {
+            assert!(Instant::now() < deadline, "{topic}: only {} came", values.len());
+            // The relay makes its topics when it starts.
+            let Ok(mut reader) = self.bus.reader(topic, 0, Start::Beginning).await else {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                continue;
+            };
+            let records = reader.next(1_000, Duration::from_millis(100)).await.unwrap();
+            values =
+                records.iter().map(|record| M::decode(record.value.clone()).unwrap()).collect();
+        }
+        values
+    }
+
+    /// A new workspace, and a key that may do everything in it.
     pub(super) async fn owner(&self) -> Principal {
         let message = CreateWorkspaceRequest {
             workspace: Some(Workspace { display_name: "Acme".to_owned(), ..Workspace::default() }),

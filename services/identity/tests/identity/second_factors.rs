@@ -30,8 +30,8 @@ async fn signing_in_takes_a_code_that_is_right_and_new() {
     assert_eq!(codes.len(), 10);
 
     let asked = challenge(service.sign_in(EMAIL, PASSWORD).await).challenge_token;
-    // The code that confirmed the factor is not taken again; the next one is.
-    let replayed = complete(&service, &asked, Factor::TotpCode(totp(&secret, 0))).await;
+    // Neither the code that confirmed the factor nor one before it is taken; the next one is.
+    let replayed = complete(&service, &asked, Factor::TotpCode(totp(&secret, -1))).await;
     assert_eq!(reason(replayed), "FACTOR_REFUSED");
     let code = totp(&secret, 1);
     let signed_in = complete(&service, &asked, Factor::TotpCode(code.clone())).await.unwrap();

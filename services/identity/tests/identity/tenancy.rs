@@ -25,9 +25,9 @@ async fn every_call(
     };
     let get = GetApiKeyRequest { name: key.clone() };
     let list = ListApiKeysRequest { parent: parent.clone(), ..Default::default() };
-    let revoke = RevokeApiKeyRequest { name: key };
+    let revoke = RevokeApiKeyRequest { name: key, ..Default::default() };
     let read = GetWorkspaceRequest { name: parent };
-    let update = UpdateWorkspaceRequest { workspace: Some(renamed), update_mask: None };
+    let update = UpdateWorkspaceRequest { workspace: Some(renamed), ..Default::default() };
     vec![
         ("CreateApiKey", keys.create_api_key(by(caller, create)).await.map(drop)),
         ("GetApiKey", keys.get_api_key(by(caller, get)).await.map(drop)),
@@ -55,7 +55,7 @@ async fn for_another_workspaces_key_nothing_of_it_exists() {
     let claimed = key.replace(&parent(&target), &parent(&other));
     let message = GetApiKeyRequest { name: claimed.clone() };
     assert_eq!(reason(service.api_keys().get_api_key(by(&other, message)).await), "NOT_FOUND");
-    let message = RevokeApiKeyRequest { name: claimed };
+    let message = RevokeApiKeyRequest { name: claimed, ..Default::default() };
     assert_eq!(reason(service.api_keys().revoke_api_key(by(&other, message)).await), "NOT_FOUND");
     for (call, result) in every_call(&service, &target, &target, &key).await {
         result.unwrap_or_else(|status| panic!("{call}: {status:?}"));

@@ -1,10 +1,13 @@
-//! Workspaces: made by operators, changed by their owners.
+//! Workspaces: made by operators and users, changed by their owners.
 
+use proto::common::v1::{Scope, Tier};
+use proto::events::v1::UserEvent;
+use proto::events::v1::user_event::Event;
 use proto::identity::v1::{
-    CreateWorkspaceRequest, GetWorkspaceRequest, UpdateWorkspaceRequest, UpdateWorkspaceResponse,
-    Workspace,
+    CreateWorkspaceRequest, GetWorkspaceRequest, ListWorkspacesRequest, SetWorkspaceTierRequest,
+    UpdateWorkspaceRequest, UpdateWorkspaceResponse, Workspace,
 };
-use rpc::Principal;
+use rpc::{Permissions, Principal};
 use tonic::Status;
 
 use super::harness::{Service, by, parent, reason, violation};
@@ -27,12 +30,13 @@ async fn update(
 ) -> Result<UpdateWorkspaceResponse, Status> {
     let paths = paths.iter().map(|path| (*path).to_owned()).collect();
     let update_mask = Some(prost_types::FieldMask { paths });
-    let message = UpdateWorkspaceRequest { workspace: Some(workspace), update_mask };
+    let message =
+        UpdateWorkspaceRequest { workspace: Some(workspace), update_mask, ..Default::default() };
     Ok(service.workspaces().update_workspace(by(caller, message)).await?.into_inner())
 }
 
 #[tokio::test]
-async fn a_workspace_is_made_once_for_its_request_id_and_by_operators_only() {
+async fn an_operator_makes_a_workspace_once_for_its_request_id() {
     let service = Service::start().await;
     let id = uuid::Uuid::new_v4().to_string();
     let first = service.as_operator().create_workspace(creation("Acme", &id)).await.unwrap();
@@ -43,7 +47,7 @@ async fn a_workspace_is_made_once_for_its_request_id_and_by_operators_only() {
     let edge = service.workspaces().create_workspace(creation("Acme", &id)).await;
     assert_eq!(reason(edge), "CREDENTIALS_MISSING");
     let key = by(&service.owner().await, creation("Acme", &id));
-    assert_eq!(reason(service.workspaces().create_workspace(key).await), "PEER_NOT_ALLOWED");
+    assert_eq!(reason(service.workspaces().create_workspace(key).await), "USER_REQUIRED");
     for (name, id, field) in [
         ("Acme", "", "request_id"),
         ("Acme", "7", "request_id"),
@@ -81,5 +85,87 @@ async fn an_owner_renames_a_workspace_unless_someone_was_faster() {
     assert_eq!(violation(emptied).0, "workspace.display_name");
     let unknown = update(&service, &caller, named, &["etag"]).await;
     assert_eq!(violation(unknown).0, "update_mask");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_creates_a_workspace_owns_it_and_alone_sees_it() {
+    let service = Service::start().await;
+    let (user, other) = (service.user().await, service.user().await);
+    let id = uuid::Uuid::new_v4().to_string();
+    let create = |caller: &Principal| {
+        let mut client = service.workspaces();
+        let request = by(caller, creation("Acme", &id));
+        async move { client.create_workspace(request).await }
+    };
+    let first = create(&user).await.unwrap().into_inner();
+    assert_eq!(create(&user).await.unwrap().into_inner(), first);
+    // Another user's ids have nothing to do with it.
+    let second = create(&other).await.unwrap().into_inner();
+    assert_ne!(second.workspace.unwrap().name, first.workspace.as_ref().unwrap().name);
+
+    let list = by(&user, ListWorkspacesRequest {});
+    let listed = service.workspaces().list_workspaces(list).await.unwrap().into_inner();
+    assert_eq!(listed.workspaces, first.workspace.as_slice());
+    let owner = service.refreshed(&user).await;
+    assert_eq!(owner.grants.len(), 1);
+    assert_eq!(parent(&owner), listed.workspaces[0].name);
+    assert_eq!(owner.grants[0].permissions, Permissions::ALL);
+
+    let events = service.announced::<UserEvent>(bus::topics::USER_EVENTS.name, 4).await;
+    let of_user: Vec<_> = events
+        .iter()
+        .filter(|event| event.user_id == user.user().unwrap().as_bytes())
+        .map(|event| event.event.as_ref().unwrap())
+        .collect();
+    assert!(matches!(of_user[..], [Event::WorkspaceCreated(_), Event::MemberAdded(_)]));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_user_is_a_member_of_at_most_100_workspaces() {
+    let service = Service::start().await;
+    let user = service.user().await;
+    let database = service.database.open();
+    sqlx::query(
+        "with made as (
+             insert into identity.workspaces (id, display_name, create_micros, update_micros, version)
+             select gen_random_uuid(), 'w', 0, 0, 1 from generate_series(1, 99) returning id)
+         insert into identity.members (workspace_id, user_id, role, create_micros, update_micros)
+         select id, $1, 1, 0, 0 from made",
+    )
+    .bind(user.user().unwrap().uuid())
+    .execute(database.primary())
+    .await
+    .unwrap();
+    let create = || async {
+        let id = uuid::Uuid::new_v4().to_string();
+        service.workspaces().create_workspace(by(&user, creation("Acme", &id))).await
+    };
+    let (first, second) = tokio::join!(create(), create());
+    let (made, refused): (Vec<_>, Vec<_>) = [first, second].into_iter().partition(Result::is_ok);
+    assert_eq!((made.len(), refused.len()), (1, 1));
+    assert_eq!(reason(refused.into_iter().next().unwrap()), "STATE_CONFLICT");
+    assert_eq!(service.refreshed(&user).await.grants.len(), 100);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_workspace_has_paid_for_is_set_by_operators_and_told_with_every_caller() {
+    let service = Service::start().await;
+    let owner = service.signed_in_owner().await;
+    let key = service.create_key(&owner, super::harness::key_with(&[Scope::LinksRead])).await;
+    let set = SetWorkspaceTierRequest {
+        name: parent(&owner),
+        tier: Tier::Premium.into(),
+        request_id: uuid::Uuid::new_v4().to_string(),
+    };
+    let by_owner = service.workspaces().set_workspace_tier(by(&owner, set.clone())).await;
+    assert_eq!(reason(by_owner), "PEER_NOT_ALLOWED");
+    let answer = service.as_operator().set_workspace_tier(set).await.unwrap().into_inner();
+    assert_eq!(answer.workspace.unwrap().tier(), Tier::Premium);
+    assert_eq!(service.refreshed(&owner).await.tier, Tier::Premium);
+    let principal = service.authenticate(&key.unwrap().secret).await.principal.unwrap();
+    assert_eq!(principal.tier(), Tier::Premium);
     service.stop().await;
 }
