@@ -33,7 +33,7 @@ pub(crate) use service_accounts::ServiceAccountEdit;
 pub(crate) use sessions::{NewSession, Session};
 pub(crate) use signing_keys::{NewKeyPair, StoredKey};
 pub(crate) use tokens::TokenKind;
-pub(crate) use users::{NewSignUp, SetPassword};
+pub(crate) use users::{NewSignUp, Registered, SetPassword};
 pub(crate) use workspaces::WorkspaceEdit;
 
 use std::sync::Arc;

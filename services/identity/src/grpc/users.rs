@@ -10,7 +10,7 @@ use proto::identity::v1::{
     ResetPasswordResponse, SignUpRequest, SignUpResponse, UpdateUserRequest, UpdateUserResponse,
     VerifyEmailRequest, VerifyEmailResponse,
 };
-use rpc::{UserId, mask};
+use rpc::mask;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ use crate::domain::limit::{OF_ACCOUNT, OF_ADDRESS, OF_NETWORK, OF_NETWORK_MAILS}
 use crate::domain::password::new_password;
 use crate::domain::{Email, Error, display_name};
 use crate::mail::{RESET_LIFE, RESET_SCHEME, SIGN_UP_LIFE, SIGN_UP_SCHEME};
-use crate::store::{Failure, MailKind, NewMail, NewSignUp, Outcome, SetPassword, TokenKind};
+use crate::store::{Failure, MailKind, NewMail, NewSignUp, Registered, SetPassword, TokenKind};
 use crate::{export, wire};
 
 #[tonic::async_trait]
@@ -195,14 +195,11 @@ impl Accounts {
         now: Timestamp,
     ) -> Result<VerifyEmailResponse, Failure> {
         let message = request.get_ref();
-        let response = |user: UserId| VerifyEmailResponse { user: format!("users/{user}") };
-        let replayed = |bytes: &[u8]| {
-            let user = UserId::from_slice(bytes);
-            user.map(response).map_err(|error| Failure::Corrupt(error.to_string()))
-        };
+        let response =
+            |done: Registered| VerifyEmailResponse { user: format!("users/{}", done.user) };
         let id = id.map(Identified::as_request);
         if let Some(bytes) = self.store.replayed(id.as_ref(), now).await? {
-            return replayed(&bytes);
+            return Ok(response(Registered::before(&bytes)?));
         }
         let password = presented_password("password", &message.password)?;
         let token = Token::parse(SIGN_UP_SCHEME, &message.token).ok_or(Error::TokenInvalid)?;
@@ -213,13 +210,11 @@ impl Accounts {
         if !self.passwords.verify(password, Some(&sign_up.password)).await? {
             return Err(Error::SignInRefused.into());
         }
-        match self.store.register(&sign_up, now, id.as_ref()).await? {
-            Outcome::Replayed(bytes) => replayed(&bytes),
-            Outcome::Done(user) => {
-                self.registrations.inc();
-                Ok(response(user))
-            }
+        let done = self.store.register(&sign_up, now, id.as_ref()).await?;
+        if done.is_new {
+            self.registrations.inc();
         }
+        Ok(response(done))
     }
 
     async fn request_reset_of(

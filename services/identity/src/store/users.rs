@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::fields::{SIGN_UP_EMAIL, SIGN_UP_NAME, USER_EMAIL, USER_NAME};
 use super::mails::{MailKind, NewMail};
 use super::tokens::TokenKind;
-use super::{Failure, Outcome, Store, time};
+use super::{Failure, Store, time};
 use crate::domain::{Email, Error, User, next_version};
 
 pub(super) const COLUMNS: &str = "id, email, display_name, password, \
@@ -54,6 +54,23 @@ pub(crate) struct SignUp {
     pub display_name: String,
     /// A PHC string.
     pub password: String,
+}
+
+/// Who a sign-up became.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Registered {
+    pub user: UserId,
+    /// False: by an earlier call with the same request id.
+    pub is_new: bool,
+}
+
+impl Registered {
+    /// By an earlier call, which left this under its request id.
+    pub(crate) fn before(response: &[u8]) -> Result<Self, Failure> {
+        let user = UserId::from_slice(response);
+        let user = user.map_err(|error| Failure::Corrupt(error.to_string()))?;
+        Ok(Self { user, is_new: false })
+    }
 }
 
 impl Store {
@@ -169,11 +186,11 @@ impl Store {
         sign_up: &SignUp,
         now: Timestamp,
         request: Option<&Request<'_>>,
-    ) -> Result<Outcome<UserId>, Failure> {
+    ) -> Result<Registered, Failure> {
         let now_micros = now.as_microsecond();
         let mut transaction = self.database.primary().begin().await?;
         if let Some(response) = self.claim(&mut transaction, request, now_micros).await? {
-            return Ok(Outcome::Replayed(response));
+            return Registered::before(&response);
         }
         let deleted = sqlx::query("delete from identity.sign_ups where email_hash = $1 or id = $2")
             .bind(self.email_hash(&sign_up.email).as_slice())
@@ -193,7 +210,7 @@ impl Store {
         self.complete(&mut transaction, request, user.as_bytes()).await?;
         self.database.observe("register", transaction.commit()).await?;
         self.outbox.committed();
-        Ok(Outcome::Done(user))
+        Ok(Registered { user, is_new: true })
     }
 
     /// Adds a user whose address is proved, and says so.
