@@ -116,6 +116,21 @@ fn there_are_many_types() {
     assert!(SIDES.len() > 200, "{}", SIDES.len());
 }
 
+/// What random messages found.
+#[test]
+fn r17_aliases_and_defaults_that_stand_in_the_bytes_are_written_as_they_should_be() {
+    let name = "protobuf_test_messages.proto3.TestAllTypesProto3";
+    let side = SIDES.iter().find(|side| side.descriptor.full_name() == name).expect("compiled");
+    let write = |wire: &[u8], options| {
+        String::from_utf8(side.json(wire, options).expect("a message")).expect("UTF-8")
+    };
+    let aliased = write(&[0xb8, 1, 2], WriteOptions::default());
+    assert_eq!(aliased, r#"{"optionalAliasedEnum":"ALIAS_BAZ"}"#, "the first name is written");
+    assert_eq!(write(&[8, 0], WriteOptions::default()), "{}");
+    let all = WriteOptions { emits_defaults: true, ..WriteOptions::default() };
+    assert!(write(&[8, 0], all).starts_with(r#"{"optionalInt32":0,"#));
+}
+
 #[test]
 fn r17_to_r21_wire_becomes_the_json_that_reflection_writes() {
     on_every_type("wire to JSON", |side, bytes, bits| {

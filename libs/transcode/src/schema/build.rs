@@ -283,7 +283,9 @@ fn behavior_of(options: &DynamicMessage, pool: &DescriptorPool) -> Behavior {
 fn enum_of(descriptor: &EnumDescriptor) -> Enum {
     let mut names: Vec<(i32, Box<str>)> = Vec::new();
     let mut numbers = HashMap::default();
-    for value in descriptor.values() {
+    // As declared: of the names that share a number the first is the one that is written.
+    let values = &descriptor.enum_descriptor_proto().value;
+    for value in values {
         numbers.insert(value.name().into(), value.number());
         if names.iter().all(|(number, _)| *number != value.number()) {
             names.push((value.number(), value.name().into()));
@@ -291,7 +293,7 @@ fn enum_of(descriptor: &EnumDescriptor) -> Enum {
     }
     names.sort_by_key(|(number, _)| *number);
     // Nobody is advised to send "unspecified".
-    let named = descriptor.values().filter(|value| value.number() != 0);
+    let named = values.iter().filter(|value| value.number() != 0);
     let told: Vec<String> = named.map(|value| value.name().to_owned()).collect();
     Enum {
         is_null: descriptor.full_name() == "google.protobuf.NullValue",
