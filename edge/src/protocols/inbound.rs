@@ -49,7 +49,9 @@ where
     let head = if call.protocol == Protocol::ConnectUnary { 0 } else { HEAD_BYTES };
     let bytes_max = match call.protocol {
         Protocol::WebText => (rules.bytes_max + head).div_ceil(3) * 4,
-        _ => rules.bytes_max + head,
+        Protocol::Grpc | Protocol::Web | Protocol::ConnectUnary | Protocol::ConnectStream => {
+            rules.bytes_max + head
+        }
     };
     let body = match upstream::read_body(body, bytes_max, deadline).await {
         Err(fault) if fault.is_body_too_large() => {
