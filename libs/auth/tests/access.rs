@@ -18,6 +18,8 @@ enum Who {
     Roles(&'static [Role]),
     /// Whoever is signed in, member of anything or not.
     Users,
+    /// Whoever there is: nothing is proved.
+    Anyone,
 }
 
 use Role::{Admin, Billing, Member, Owner, Viewer};
@@ -41,16 +43,40 @@ const MAY: &[(&str, Who)] = &[
     ("linkmesh.identity.v1.ApiKeysService/RotateApiKey", ADMINS),
     ("linkmesh.identity.v1.AuditService/ListAuditEvents", ADMINS),
     ("linkmesh.identity.v1.AuditService/ListOwnAuditEvents", Who::Users),
+    ("linkmesh.identity.v1.JsonWebKeysService/GetJsonWebKeys", Who::Anyone),
     ("linkmesh.identity.v1.MembersService/GetMember", READERS),
     ("linkmesh.identity.v1.MembersService/LeaveWorkspace", EVERY_ROLE),
     ("linkmesh.identity.v1.MembersService/ListMembers", READERS),
     ("linkmesh.identity.v1.MembersService/RemoveMember", ADMINS),
     ("linkmesh.identity.v1.MembersService/UpdateMember", ADMINS),
+    ("linkmesh.identity.v1.ProvidersService/BeginProviderSignIn", Who::Anyone),
+    ("linkmesh.identity.v1.ProvidersService/ConfirmProviderLink", Who::Anyone),
+    ("linkmesh.identity.v1.ProvidersService/FinishProviderSignIn", Who::Anyone),
+    ("linkmesh.identity.v1.ProvidersService/ListProviders", Who::Anyone),
+    ("linkmesh.identity.v1.SecondFactorsService/ConfirmTotp", Who::Users),
+    ("linkmesh.identity.v1.SecondFactorsService/DisableTotp", Who::Users),
+    ("linkmesh.identity.v1.SecondFactorsService/EnrollTotp", Who::Users),
+    ("linkmesh.identity.v1.SecondFactorsService/ReplaceRecoveryCodes", Who::Users),
     ("linkmesh.identity.v1.ServiceAccountsService/CreateServiceAccount", ADMINS),
     ("linkmesh.identity.v1.ServiceAccountsService/DeleteServiceAccount", ADMINS),
     ("linkmesh.identity.v1.ServiceAccountsService/GetServiceAccount", ADMINS),
     ("linkmesh.identity.v1.ServiceAccountsService/ListServiceAccounts", ADMINS),
     ("linkmesh.identity.v1.ServiceAccountsService/UpdateServiceAccount", ADMINS),
+    ("linkmesh.identity.v1.SessionsService/CompleteSignIn", Who::Anyone),
+    ("linkmesh.identity.v1.SessionsService/EndAllSessions", Who::Users),
+    ("linkmesh.identity.v1.SessionsService/EndSession", Who::Users),
+    ("linkmesh.identity.v1.SessionsService/ListSessions", Who::Users),
+    ("linkmesh.identity.v1.SessionsService/RefreshSession", Who::Anyone),
+    ("linkmesh.identity.v1.SessionsService/SignIn", Who::Anyone),
+    ("linkmesh.identity.v1.UsersService/ChangePassword", Who::Users),
+    ("linkmesh.identity.v1.UsersService/EraseUser", Who::Users),
+    ("linkmesh.identity.v1.UsersService/ExportUser", Who::Users),
+    ("linkmesh.identity.v1.UsersService/GetUser", Who::Users),
+    ("linkmesh.identity.v1.UsersService/RequestPasswordReset", Who::Anyone),
+    ("linkmesh.identity.v1.UsersService/ResetPassword", Who::Anyone),
+    ("linkmesh.identity.v1.UsersService/SignUp", Who::Anyone),
+    ("linkmesh.identity.v1.UsersService/UpdateUser", Who::Users),
+    ("linkmesh.identity.v1.UsersService/VerifyEmail", Who::Anyone),
     ("linkmesh.identity.v1.WorkspacesService/CreateWorkspace", Who::Users),
     ("linkmesh.identity.v1.WorkspacesService/GetWorkspace", EVERY_ROLE),
     ("linkmesh.identity.v1.WorkspacesService/ListWorkspaces", Who::Users),
@@ -118,6 +144,12 @@ fn each_role_may_call_in_its_own_workspace_what_the_table_says_and_nothing_elsew
                     let nowhere = Principal { grants: Vec::new(), ..caller };
                     let outside = decided(&nowhere, method, Some(own));
                     assert_eq!(outside, Some(ErrorReason::NotFound), "{method} {role:?}");
+                }
+                Who::Anyone => {
+                    let key = Principal::api_key(ApiKeyId::new(), own, Permissions::NONE);
+                    for nobody in [&caller, &key] {
+                        assert_eq!(decided(nobody, method, None), None, "{method}");
+                    }
                 }
                 Who::Users => {
                     assert_eq!(decided(&caller, method, None), None, "{method}");

@@ -299,7 +299,7 @@ mod tests {
         let actor = |by: Option<&Principal>| event(by, entry(), Timestamp::UNIX_EPOCH).actor;
         assert_eq!(actor(None), "");
         assert_eq!(actor(Some(&Principal::operator())), "operator");
-        let (key, workspace) = (rpc::ApiKeyId::new(), rpc::WorkspaceId::new());
+        let (key, workspace) = (rpc::ApiKeyId::new(), WorkspaceId::new());
         let program = Principal::api_key(key, workspace, rpc::Permissions::ALL);
         assert_eq!(actor(Some(&program)), format!("workspaces/{workspace}/apiKeys/{key}"));
     }
