@@ -48,7 +48,7 @@ impl Message {
     ///
     /// # Errors
     /// Anything that the message has no place for, and what is no JSON.
-    pub(crate) fn from_json(&self, json: &[u8]) -> Result<Bytes, TranscodeError> {
+    pub(crate) fn read_json(&self, json: &[u8]) -> Result<Bytes, TranscodeError> {
         let mut message = Vec::with_capacity(json.len());
         self.schema.to_wire(self.of, json, ReadOptions::default(), &mut message)?;
         Ok(message.into())
@@ -58,7 +58,7 @@ impl Message {
     ///
     /// # Errors
     /// The bytes are no such message, or it holds an `Any` of an unknown type.
-    pub(crate) fn to_json(&self, message: &[u8]) -> Result<Bytes, JsonError> {
+    pub(crate) fn write_json(&self, message: &[u8]) -> Result<Bytes, JsonError> {
         let mut json = Vec::with_capacity(2 * message.len() + 64);
         self.schema.to_json(self.of, message, WriteOptions::default(), &mut json)?;
         Ok(json.into())

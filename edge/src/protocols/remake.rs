@@ -44,9 +44,9 @@ impl Remake {
         };
         let message = match &self.translation {
             Translation::None => message,
-            Translation::FromJson(input) => input.from_json(&message)?,
+            Translation::FromJson(input) => input.read_json(&message)?,
             Translation::ToJson(output) => {
-                output.to_json(&message).map_err(|error| Fault::from(Error::internal(&error)))?
+                output.write_json(&message).map_err(|error| Fault::from(Error::internal(&error)))?
             }
         };
         if self.write == Coding::Identity || message.len() < WORTH_BYTES_MIN {

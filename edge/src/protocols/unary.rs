@@ -137,9 +137,10 @@ fn message(
     let message = read.decompress(&frame.message, REPLY_BYTES_MAX)?;
     let message = match call.codec {
         Codec::Proto => message,
-        Codec::Json => {
-            method.output.to_json(&message).map_err(|error| Fault::from(Error::internal(&error)))?
-        }
+        Codec::Json => method
+            .output
+            .write_json(&message)
+            .map_err(|error| Fault::from(Error::internal(&error)))?,
     };
     let best = accepted.best();
     if best == Coding::Identity || message.len() < WORTH_BYTES_MIN {

@@ -143,6 +143,7 @@ async fn tls_offers_both_versions_of_http() {
     let root = write_certificate(folder.path());
     let tls = Tls::load(files(folder.path()), TlsMetrics::default()).expect("good files");
     let port = Port::open(Hello::default(), Some(tls)).await;
+    let mut connections = JoinSet::new();
     for alpn in ["h2", "http/1.1"] {
         let stream = handshake(&port, &root, alpn).await.expect("a handshake");
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(alpn.as_bytes()));
@@ -152,12 +153,12 @@ async fn tls_offers_both_versions_of_http() {
             let executor = TokioExecutor::new();
             let (mut sender, connection) =
                 hyper::client::conn::http2::handshake(executor, io).await.expect("HTTP/2");
-            tokio::spawn(connection);
+            connections.spawn(async move { drop(connection.await) });
             sender.send_request(request).await
         } else {
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(io).await.expect("HTTP/1.1");
-            tokio::spawn(connection);
+            connections.spawn(async move { drop(connection.await) });
             sender.send_request(request).await
         };
         let body = answer.expect("an answer").into_body().collect().await.expect("a body");

@@ -101,10 +101,7 @@ impl FromIterator<Scope> for Permissions {
 }
 
 const fn bit(scope: Scope) -> u64 {
-    match scope {
-        Scope::Unspecified => 0,
-        scope => 1 << scope as i32,
-    }
+    if matches!(scope, Scope::Unspecified) { 0 } else { 1 << scope as i32 }
 }
 
 fn scope(number: i32) -> Option<Scope> {

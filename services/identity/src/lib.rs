@@ -198,7 +198,7 @@ fn purge_task(store: Store) -> Task {
                 Ok(0) => {}
                 Ok(purged) => tracing::info!(purged, "what has expired was deleted"),
                 Err(failure) => {
-                    tracing::warn!(failure = ?failure, "what has expired was not deleted")
+                    tracing::warn!(failure = ?failure, "what has expired was not deleted");
                 }
             }
         }

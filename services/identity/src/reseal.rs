@@ -47,6 +47,8 @@ pub async fn reseal(
 fn failed(failure: Failure) -> anyhow::Error {
     match failure {
         Failure::Database(error) => anyhow::Error::new(error).context("Postgres"),
-        other => anyhow::anyhow!("{other:?}"),
+        Failure::Domain(_) | Failure::Corrupt(_) | Failure::Sealed(_) | Failure::Call(_) => {
+            anyhow::anyhow!("{failure:?}")
+        }
     }
 }

@@ -18,7 +18,8 @@ go build -o plugins/ tool
 # Our protos name no Go package, so each is told its own: the folder that it lies in.
 module=linkmesh/tests/clients/go
 options="--go_opt=module=$module --go-grpc_opt=module=$module"
-protos=$(cd "$root/proto" && ls linkmesh/links/v1/*.proto linkmesh/mesh/v1/options.proto)
+protos=$(cd "$root/proto" && ls linkmesh/links/v1/*.proto linkmesh/mesh/v1/options.proto \
+  linkmesh/common/v1/options.proto linkmesh/common/v1/principal.proto)
 for proto in $protos; do
   package=$module/pb/$(dirname "$proto")
   options="$options --go_opt=M$proto=$package --go-grpc_opt=M$proto=$package"

@@ -33,6 +33,7 @@ case $1 in
       --es_out="$work/generated" --es_opt=target=js,import_extension=js \
       linkmesh/links/v1/links.proto linkmesh/links/v1/resolver.proto \
       linkmesh/analytics/v1/analytics.proto linkmesh/mesh/v1/options.proto \
+      linkmesh/common/v1/options.proto linkmesh/common/v1/principal.proto \
       google/api/annotations.proto google/api/field_behavior.proto google/api/http.proto \
       google/api/resource.proto google/rpc/error_details.proto google/rpc/status.proto)
     ;;

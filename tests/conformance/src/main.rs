@@ -32,6 +32,7 @@ use crate::service::Service;
     unreachable_pub,
     dead_code,
     clippy::all,
+    clippy::allow_attributes_without_reason,
     reason = "generated; the documentation is in the protos"
 )]
 mod generated {

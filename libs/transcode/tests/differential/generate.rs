@@ -126,7 +126,13 @@ fn map(field: &FieldDescriptor, entropy: &mut Entropy<'_>, depth: usize) -> Valu
             Value::U32(key) => MapKey::U32(key),
             Value::U64(key) => MapKey::U64(key),
             Value::String(key) => MapKey::String(key),
-            other => unreachable!("{other:?} is no key"),
+            Value::F32(_)
+            | Value::F64(_)
+            | Value::Bytes(_)
+            | Value::EnumNumber(_)
+            | Value::Message(_)
+            | Value::List(_)
+            | Value::Map(_) => unreachable!("{key_kind:?} is no kind of keys"),
         };
         (key, value(&value_kind, entropy, depth))
     });

@@ -6,10 +6,13 @@ use serde_json::Value;
 use serde_json::json;
 use transcode::Options;
 
+/// A field, and what of the path it gets.
+type Binding = (&'static str, &'static str);
+
 /// Templates, and for each path which of them is meant (none for none) and what is bound.
 struct Case {
     templates: &'static [&'static str],
-    paths: &'static [(&'static str, Option<usize>, &'static [(&'static str, &'static str)])],
+    paths: &'static [(&'static str, Option<usize>, &'static [Binding])],
 }
 
 /// From `path_matcher_test.cc`, test by test.

@@ -44,7 +44,7 @@ mod tests {
         let email = Email::parse("ada@example.com").unwrap();
         let check = |password: &str| new_password("password", password, &email);
         assert_eq!(check("correct horse battery"), Ok(()));
-        assert_eq!(check(&"пароль пароль пароль"), Ok(()));
+        assert_eq!(check("пароль пароль пароль"), Ok(()));
         for (password, why) in [
             ("", "at least 15"),
             ("short", "at least 15"),

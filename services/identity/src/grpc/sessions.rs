@@ -91,7 +91,7 @@ impl SessionsService for Accounts {
                 "must be `users/{user}/sessions/{session}`; `me` and `current` are the caller's";
             rpc::Error::invalid("name", why)
         };
-        let (user, session) = name.split_once("/sessions/").ok_or_else(malformed)?;
+        let (user, session) = name.split_once("/sessions/").unwrap_or((name, ""));
         let me = me(&request, "name", user)?;
         let session = match session {
             "current" => me.session,

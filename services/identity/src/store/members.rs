@@ -188,8 +188,9 @@ impl Store {
         )
         .bind(user.uuid())
         .fetch_all(self.database.primary());
-        let rows: Vec<(i64, Option<Uuid>, Option<i32>, Option<i32>)> =
-            self.database.observe("get_user_grants", statement).await?;
+        /// The user's version; and of a membership, if there is any: workspace, role and tier.
+        type Row = (i64, Option<Uuid>, Option<i32>, Option<i32>);
+        let rows: Vec<Row> = self.database.observe("get_user_grants", statement).await?;
         let mut found = UserGrants { grants: Vec::new(), tier: Tier::Free, version: 0 };
         for (version, workspace, role, tier) in rows {
             found.version = version;
@@ -335,7 +336,7 @@ pub(super) fn user_event(
     let user_id = user.map(|user| user.as_bytes().to_vec()).unwrap_or_default();
     outbox::Change {
         topic: USER_EVENTS.name.into(),
-        key: user.map_or(workspace.uuid(), |user| user.uuid()).as_bytes().to_vec(),
+        key: user.map_or_else(|| workspace.uuid(), |user| user.uuid()).as_bytes().to_vec(),
         value: UserEvent {
             event_id: Uuid::now_v7().as_bytes().to_vec(),
             user_id,

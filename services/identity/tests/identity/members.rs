@@ -92,8 +92,8 @@ async fn a_removed_member_has_no_part_in_the_workspace_and_every_edge_is_told() 
     assert_eq!(grants.grants, []);
     let user = member.user().unwrap();
     let is_told = |changes: &[UserGrantsChanged]| {
-        let told = changes.iter().filter(|change| change.user_id == user.as_bytes());
-        told.last().is_some_and(|change| change.version == grants.version)
+        let mut told = changes.iter().filter(|change| change.user_id == user.as_bytes());
+        told.next_back().is_some_and(|change| change.version == grants.version)
     };
     service.announced(bus::topics::USER_CHANGES.name, is_told).await;
     let get = GetMemberRequest { name: name(&member) };

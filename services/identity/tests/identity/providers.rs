@@ -52,7 +52,9 @@ async fn sign_in(service: &Service, provider: &Provider) -> Result<Outcome, Stat
 fn signed_in(outcome: Result<Outcome, Status>) -> Person {
     match outcome.unwrap() {
         Outcome::Tokens(tokens) => Person::of(tokens),
-        other => panic!("not signed in: {other:?}"),
+        other @ (Outcome::Challenge(_) | Outcome::LinkRequired(_)) => {
+            panic!("not signed in: {other:?}")
+        }
     }
 }
 
