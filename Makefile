@@ -36,7 +36,7 @@ down: ## stop what `make up` started, and remove its data
 .PHONY: test
 test: ## all tests, on real servers that they start themselves
 	@scripts/setup.sh test
-	cargo test --workspace
+	@scripts/test.sh
 
 .PHONY: test-long
 test-long: ## the tests that take minutes, such as Kafka away for longer than a client's default time-out

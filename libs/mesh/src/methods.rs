@@ -150,9 +150,9 @@ impl Methods {
         methods.any(|(_, method)| method.safety == Safety::Repeatable)
     }
 
-    /// How many there are.
+    /// How many there are: one more than the largest index.
     pub(crate) fn count(&self) -> usize {
-        self.by_path.len()
+        self.names.len()
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
@@ -51,6 +51,8 @@ pub(crate) struct Running {
     farewell: Signal,
 }
 
+/// How long a bound program may take to heed its farewell; it is killed then.
+const FAREWELL_MAX: Duration = Duration::from_secs(10);
 /// The last bytes of a log that go into an error message.
 const LOG_TAIL_BYTES_MAX: usize = 2_000;
 
@@ -186,6 +188,14 @@ impl Drop for Running {
         }
         self.id.signal(Signal::Thaw);
         self.id.signal(self.farewell);
-        self.child.lock().expect("no panic while held").wait().ok();
+        let mut child = self.child.lock().expect("no panic while held");
+        let until = Instant::now() + FAREWELL_MAX;
+        while matches!(child.try_wait(), Ok(None)) {
+            if Instant::now() > until {
+                child.kill().and_then(|()| child.wait()).ok();
+                return;
+            }
+            std::thread::sleep(EXIT_POLL_INTERVAL);
+        }
     }
 }

@@ -23,6 +23,8 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 use std::time::Instant;
+use tokio::task::coop::Unconstrained;
+use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 use tonic::Code;
 use tonic::Status;
@@ -38,7 +40,7 @@ pub struct Body {
     /// What keeps the connection going, until the end.
     owner: Option<Arc<Owner>>,
     /// Only if the response makes its reader wait.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Pin<Box<Unconstrained<Sleep>>>>,
     /// Only if the stream may not be silent for long.
     idle: Option<Silence>,
 }
@@ -129,8 +131,9 @@ impl Body {
 
     fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
-        let timer =
-            self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        let timer = self.timer.get_or_insert_with(|| {
+            Box::pin(unconstrained(tokio::time::sleep_until(deadline.into())))
+        });
         timer.as_mut().poll(context)
     }
 }

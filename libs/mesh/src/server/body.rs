@@ -13,6 +13,8 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 use std::time::Instant;
+use tokio::task::coop::Unconstrained;
+use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 use tonic::Code;
 use tonic::Status;
@@ -30,7 +32,7 @@ pub(super) struct ServerBody {
     /// Since the time was last looked at.
     frames: u32,
     /// Only if the handler makes the peer wait.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Pin<Box<Unconstrained<Sleep>>>>,
 }
 
 impl ServerBody {
@@ -69,9 +71,18 @@ impl ServerBody {
 
     fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
-        let timer =
-            self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.0.into())));
+        let timer = self.timer.get_or_insert_with(|| {
+            Box::pin(unconstrained(tokio::time::sleep_until(deadline.0.into())))
+        });
         timer.as_mut().poll(context)
+    }
+
+    /// Ready when the deadline passes while the peer takes nothing of what it is sent; the call has ended then.
+    pub(super) fn poll_unread(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        ready!(self.poll_deadline(context));
+        self.body = Body::empty();
+        self.end(Code::DeadlineExceeded, &HeaderMap::new());
+        Poll::Ready(())
     }
 
     /// Whether the deadline has passed of a stream that never makes its peer wait. Looks now and then.

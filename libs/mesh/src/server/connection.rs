@@ -151,12 +151,13 @@ where
         .await?;
     let mut pings = connection.ping_pong().expect("nobody took it before");
     let mut silence = pin!(http2::keep_alive(&mut pings, PING_EVERY));
+    let mut over = pin!(over);
     let mut calls = Calls { connection, admitted, tasks: life.tasks.clone(), batch: Vec::new() };
     let proof_is_over = tokio::select! {
         served = poll_fn(|context| calls.poll(context)) => return served,
         () = &mut silence => anyhow::bail!("the peer is silent"),
         () = life.stop.cancelled() => false,
-        () = over => true,
+        () = &mut over => true,
         () = too_old => false,
     };
     // GOAWAY twice: with the highest id that there is, and, once the peer must have seen that, with the last that was taken. What
@@ -169,19 +170,23 @@ where
         }
     };
     let mut rest = pin!(rest);
-    if proof_is_over {
-        // A peer that ignores GOAWAY would go on calling under a proof that it no longer has.
-        let grace = match role {
-            Role::Service => SERVICE_GRACE,
-            Role::Admin | Role::Viewer => OPERATOR_GRACE,
-            Role::Anonymous => ANONYMOUS_GRACE,
-        };
-        if let Ok(served) = tokio::time::timeout(grace, rest.as_mut()).await {
-            return served;
+    if !proof_is_over {
+        tokio::select! {
+            served = &mut rest => return served,
+            () = over => {}
         }
-        ensure!(role == Role::Service, "the peer did not leave when its proof was over");
-        closed.store(true, Ordering::Relaxed);
     }
+    // A peer that ignores GOAWAY would go on calling under a proof that it no longer has.
+    let grace = match role {
+        Role::Service => SERVICE_GRACE,
+        Role::Admin | Role::Viewer => OPERATOR_GRACE,
+        Role::Anonymous => ANONYMOUS_GRACE,
+    };
+    if let Ok(served) = tokio::time::timeout(grace, rest.as_mut()).await {
+        return served;
+    }
+    ensure!(role == Role::Service, "the peer did not leave when its proof was over");
+    closed.store(true, Ordering::Relaxed);
     rest.await
 }
 
@@ -212,11 +217,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Calls<T> {
         loop {
             let accepted = self.connection.poll_accept(context);
             match accepted {
-                Poll::Ready(Some(Ok(accepted))) if self.batch.len() < BATCH_MAX => {
+                Poll::Ready(Some(Ok(accepted))) => {
                     self.batch.push(accepted);
-                    continue;
+                    if self.batch.len() < BATCH_MAX {
+                        continue;
+                    }
                 }
-                Poll::Ready(Some(Ok(accepted))) => self.batch.push(accepted),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error.into())),
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Pending if self.batch.is_empty() => return Poll::Pending,
@@ -255,3 +261,6 @@ fn begin(
     }
     tasks.spawn(call);
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,8 +76,19 @@ async fn send_body(mut body: ServerBody, mut stream: SendStream<Bytes>) {
             }
             Ok(data) => {
                 unasked = 0;
-                if send(&mut stream, data, || {}).await.is_err() {
-                    return;
+                let sent = {
+                    let mut sending = pin!(send(&mut stream, data, || {}));
+                    poll_fn(|context| match sending.as_mut().poll(context) {
+                        Poll::Ready(sent) => Poll::Ready(Some(sent)),
+                        Poll::Pending => body.poll_unread(context).map(|()| None),
+                    })
+                    .await
+                };
+                match sent {
+                    Some(Ok(())) => {}
+                    Some(Err(_)) => return,
+                    // A status would arrive behind half a message.
+                    None => return stream.send_reset(Reason::CANCEL),
                 }
             }
             Err(frame) => {

@@ -2,7 +2,7 @@
 //!
 //! A handler that is done in microseconds costs less than the task that would run it. One that takes longer would keep the other
 //! calls of its connection waiting, and with them a second processor idle: after one such look, the method's next calls get
-//! tasks, and one in a while is looked at again.
+//! tasks, the more the longer it took, so that what looks cost is a small share of what the calls do.
 
 use crate::methods::METHODS;
 use crate::methods::Method;
@@ -12,8 +12,10 @@ use std::time::Duration;
 
 /// How long a first look may take: some ten times what a task costs.
 const LOOK_MAX: Duration = Duration::from_micros(20);
-/// How many calls of a method get tasks after a look that took longer.
+/// How many calls of a method get tasks after a look, for each `LOOK_MAX` that it took.
 const TASKS_AFTER: u32 = 256;
+/// How many at most, so that a method that was slow once is not held for slow for ever: some minutes' calls.
+const TASKS_MAX: u32 = 1 << 20;
 
 /// By method, how many of its next calls get tasks.
 #[derive(Debug)]
@@ -35,8 +37,8 @@ impl HeadStarts {
         if left == 0 {
             return Some(HeadStart(tasks));
         }
-        // Two that come at once may count as one: that is one more task.
-        tasks.store(left - 1, Relaxed);
+        // Two that come at once may count as one: that is one more task. What another look has said meanwhile holds.
+        tasks.compare_exchange(left, left - 1, Relaxed, Relaxed).ok();
         None
     }
 }
@@ -45,7 +47,8 @@ impl HeadStart<'_> {
     /// The first look took so long.
     pub(super) fn took(self, time: Duration) {
         if time > LOOK_MAX {
-            self.0.store(TASKS_AFTER, Relaxed);
+            let times = u32::try_from(time.as_nanos() / LOOK_MAX.as_nanos()).unwrap_or(u32::MAX);
+            self.0.store(times.saturating_mul(TASKS_AFTER).min(TASKS_MAX), Relaxed);
         }
     }
 }
@@ -60,8 +63,12 @@ mod tests {
         let method = METHODS.of_path("/linkmesh.links.v1.LinksService/GetLink");
         let other = METHODS.of_path("/linkmesh.links.v1.LinksService/CreateLink");
         starts.of(method).unwrap().took(LOOK_MAX);
-        starts.of(method).unwrap().took(LOOK_MAX * 2);
+        starts.of(method).unwrap().took(LOOK_MAX + Duration::from_nanos(1));
         assert_eq!((0..1_000).position(|_| starts.of(method).is_some()), Some(256));
+        starts.of(method).unwrap().took(LOOK_MAX * 3);
+        assert_eq!((0..1_000).position(|_| starts.of(method).is_some()), Some(768));
+        starts.of(method).unwrap().took(Duration::MAX);
+        assert_eq!((0..2_000_000).position(|_| starts.of(method).is_some()), Some(1 << 20));
         assert!(starts.of(other).is_some());
     }
 

@@ -92,7 +92,8 @@ async fn servers_ask_to_leave() {
     assert_eq!(network.accepted(), 1);
     eventually("another connection", || async { network.accepted() == 2 }).await;
     load.for_calls(100).await;
-    load.failures().await;
+    let failures = load.failures().await;
+    assert!(failures.is_empty(), "{failures:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
