@@ -109,6 +109,31 @@ impl Cluster {
         pid.parse().with_context(|| format!("{member} does not run"))
     }
 
+    /// Where a member listens for the mesh.
+    pub(crate) fn port(&self, member: &str) -> anyhow::Result<u16> {
+        let name = format!("LINKMESH_PORT_{}", member.to_uppercase().replace('-', "_"));
+        let set = environment(&self.folder)?;
+        let port = set.get(&name).with_context(|| format!("up.env does not set {name}"))?;
+        port.parse().with_context(|| format!("{member} does not run"))
+    }
+
+    /// The folder of the authority that vouches for all members.
+    pub(crate) fn authority(&self) -> anyhow::Result<PathBuf> {
+        let set = environment(&self.folder)?;
+        let folder = set.get("LINKMESH_AUTHORITY");
+        Ok(folder.context("up.env does not set LINKMESH_AUTHORITY")?.into())
+    }
+
+    /// A key that may do everything in the workspace.
+    pub(crate) fn api_key(&self) -> &str {
+        &self.api_key
+    }
+
+    /// `workspaces/{workspace}`.
+    pub(crate) fn workspace(&self) -> &str {
+        &self.workspace
+    }
+
     /// The workspace's id.
     pub(crate) fn workspace_id(&self) -> anyhow::Result<Uuid> {
         let (_, hex) =

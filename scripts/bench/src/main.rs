@@ -4,6 +4,7 @@
 
 mod changes;
 mod cluster;
+mod edge;
 mod fold;
 mod latency;
 mod mesh;
@@ -41,6 +42,8 @@ struct Arguments {
 enum Name {
     /// Redirects of a cached link, click recorded, beside nginx's bare 302
     Redirect,
+    /// REST, gRPC-Web and gRPC through the edge beside Envoy's filters, and idle connections
+    Edge,
     /// A saturated unary call through the mesh beside tonic's bare channel, plain and mTLS
     Mesh,
     /// From a change's answer until both edges serve it
@@ -55,6 +58,7 @@ impl Name {
     fn as_str(self) -> &'static str {
         match self {
             Self::Redirect => "redirect",
+            Self::Edge => "edge",
             Self::Mesh => "mesh",
             Self::Changes => "changes",
             Self::Latency => "latency",
@@ -114,6 +118,7 @@ async fn measure(
         let cluster = cluster.as_ref().expect("it was just started");
         match name {
             Name::Redirect => redirect::run(cluster, runs).await?,
+            Name::Edge => edge::run(cluster, usize::from(arguments.mesh.pairs)).await?,
             Name::Changes => changes::run(cluster, runs).await?,
             Name::Latency => latency::run(cluster, runs).await?,
             Name::Fold => fold::run(cluster, runs).await?,

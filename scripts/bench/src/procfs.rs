@@ -78,3 +78,11 @@ pub(crate) fn cpu_nanos(pids: &[u32]) -> anyhow::Result<f64> {
     }
     Ok(sum)
 }
+
+/// Pages of a process that are in memory, in KiB.
+pub(crate) fn resident_kib(pid: u32) -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    Ok(number.context("smaps_rollup has a line Rss")?.parse()?)
+}

@@ -62,7 +62,7 @@ pub(crate) async fn run(cluster: &Cluster, runs: usize) -> anyhow::Result<Vec<Fi
             "CPU µs/request",
             "nginx",
             &cpu,
-            Some("ratio <= 3"),
+            Some("ratio <= 1.5"),
         ),
         Figure::alone("  of which the request path", "CPU µs/request", request_path, None),
         Figure::alone("  of which the shipper", "CPU µs/request", shipper, None),

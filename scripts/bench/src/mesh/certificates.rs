@@ -13,19 +13,19 @@ const AUTHORITY_FILE: &str = "authority.pem";
 
 /// What a peer proves itself with, and whom it trusts.
 #[derive(Debug, Clone)]
-pub(super) struct Pem {
-    pub(super) certificate: String,
-    pub(super) key: String,
-    pub(super) root: String,
+pub(crate) struct Pem {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+    pub(crate) root: String,
 }
 
 /// The name under which a service's certificate is checked.
-pub(super) fn dns_name(service: &str) -> String {
+pub(crate) fn dns_name(service: &str) -> String {
     format!("{service}.linkmesh.internal")
 }
 
 /// Issues a certificate as the mesh's: the same kind of key, the same names.
-pub(super) fn issue(authority: &Path, service: &str) -> anyhow::Result<Pem> {
+pub(crate) fn issue(authority: &Path, service: &str) -> anyhow::Result<Pem> {
     LocalAuthority::open_or_create(authority)?;
     let text = std::fs::read_to_string(authority.join(AUTHORITY_FILE))?;
     let root = std::fs::read_to_string(LocalAuthority::root_file(authority))?;

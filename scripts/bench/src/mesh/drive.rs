@@ -18,7 +18,7 @@ const SPIN: Duration = Duration::from_micros(80);
 
 /// Whose turn it is, for each turn of a round: every side twice, the second time in the opposite order, and another side
 /// first in the next round. What drifts meanwhile meets all of them alike.
-pub(super) fn turns(round: usize, sides: usize) -> Vec<usize> {
+pub(crate) fn turns(round: usize, sides: usize) -> Vec<usize> {
     let forth: Vec<usize> = (0..sides).map(|side| (round + side) % sides).collect();
     let back = forth.iter().rev().copied().collect();
     [forth, back].concat()

@@ -51,7 +51,12 @@ impl Sidecars {
     }
 }
 
-async fn start(folder: &Path, name: &str, port: u16, config: &Value) -> anyhow::Result<Child> {
+pub(crate) async fn start(
+    folder: &Path,
+    name: &str,
+    port: u16,
+    config: &Value,
+) -> anyhow::Result<Child> {
     let path = folder.join(format!("{name}.json"));
     std::fs::write(&path, serde_json::to_vec_pretty(config)?)?;
     let log = std::fs::File::create(folder.join(format!("{name}.log")))?;
@@ -126,7 +131,7 @@ fn configuration(port: u16, to: u16, downstream: Option<Value>, upstream: Option
     }})
 }
 
-fn address(port: u16) -> Value {
+pub(crate) fn address(port: u16) -> Value {
     json!({"socket_address": {"address": "127.0.0.1", "port_value": port}})
 }
 
@@ -138,7 +143,7 @@ fn downstream(pem: &Pem) -> Value {
     }})
 }
 
-fn upstream(pem: &Pem) -> Value {
+pub(crate) fn upstream(pem: &Pem) -> Value {
     json!({"name": "envoy.transport_sockets.tls", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
         "sni": certificates::dns_name(CALLEE),

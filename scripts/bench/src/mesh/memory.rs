@@ -11,8 +11,8 @@ use super::client;
 use super::client::Meshed;
 use super::client::payload;
 use super::valgrind;
+use crate::procfs;
 use crate::report::Figure;
-use anyhow::Context as _;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use mesh::registry::Lease;
@@ -145,16 +145,7 @@ pub(super) async fn play(setup: Setup) -> anyhow::Result<()> {
 
 async fn said<T>(_held: &T) -> anyhow::Result<()> {
     tokio::time::sleep(SETTLE).await;
-    child::ready(&resident_bytes()?).await
-}
-
-/// Pages of this process that are in memory.
-fn resident_bytes() -> anyhow::Result<f64> {
-    let text = std::fs::read_to_string("/proc/self/smaps_rollup")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    let kibibytes: f64 = number.context("smaps_rollup has a line Rss")?.parse()?;
-    Ok(kibibytes * 1024.0)
+    child::ready(&(procfs::resident_kib(std::process::id())? * 1024.0)).await
 }
 
 fn grpc_service(number: usize, instances: usize) -> String {

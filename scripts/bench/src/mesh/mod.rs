@@ -7,12 +7,12 @@
 
 mod callee;
 mod calls;
-mod certificates;
+pub(crate) mod certificates;
 mod change;
 pub(crate) mod child;
 mod client;
-mod drive;
-mod envoy;
+pub(crate) mod drive;
+pub(crate) mod envoy;
 mod instructions;
 mod latency;
 mod memory;
@@ -26,15 +26,15 @@ use clap::ValueEnum;
 use std::time::Instant;
 use tempfile::TempDir;
 
-/// Of the mesh's bench alone.
+/// Of the benches that take turns with a peer.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Only these rows of the mesh's bench
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ROWS")]
     only: Vec<Row>,
-    /// How many pairs of turns the mesh's bench takes for a figure
+    /// How many pairs of turns the benches of the mesh and the edge take for a figure
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(6..=1000))]
-    pairs: u16,
+    pub(crate) pairs: u16,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
