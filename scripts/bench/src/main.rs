@@ -12,6 +12,7 @@ mod procfs;
 mod redirect;
 mod report;
 mod statistics;
+mod transcoder;
 
 use crate::cluster::Cluster;
 use clap::Parser;
@@ -44,6 +45,8 @@ enum Name {
     Redirect,
     /// REST, gRPC-Web and gRPC through the edge beside Envoy's filters, and idle connections
     Edge,
+    /// JSON to protobuf and back, beside prost-reflect and pbjson
+    Transcoder,
     /// A saturated unary call through the mesh beside tonic's bare channel, plain and mTLS
     Mesh,
     /// From a change's answer until both edges serve it
@@ -59,6 +62,7 @@ impl Name {
         match self {
             Self::Redirect => "redirect",
             Self::Edge => "edge",
+            Self::Transcoder => "transcoder",
             Self::Mesh => "mesh",
             Self::Changes => "changes",
             Self::Latency => "latency",
@@ -109,8 +113,11 @@ async fn measure(
     cluster: &mut Option<Cluster>,
 ) -> anyhow::Result<()> {
     let (runs, folder) = (usize::from(arguments.runs), &arguments.folder);
+    let pairs = usize::from(arguments.mesh.pairs);
     let figures = if name == Name::Mesh {
         mesh::run(&arguments.mesh).await?
+    } else if name == Name::Transcoder {
+        transcoder::run(pairs)?
     } else {
         if cluster.is_none() {
             *cluster = Some(Cluster::start(folder).await?);
@@ -118,11 +125,11 @@ async fn measure(
         let cluster = cluster.as_ref().expect("it was just started");
         match name {
             Name::Redirect => redirect::run(cluster, runs).await?,
-            Name::Edge => edge::run(cluster, usize::from(arguments.mesh.pairs)).await?,
+            Name::Edge => edge::run(cluster, pairs).await?,
             Name::Changes => changes::run(cluster, runs).await?,
             Name::Latency => latency::run(cluster, runs).await?,
             Name::Fold => fold::run(cluster, runs).await?,
-            Name::Mesh => unreachable!("handled above"),
+            Name::Mesh | Name::Transcoder => unreachable!("handled above"),
         }
     };
     report::publish(folder, name.as_str(), &figures)

@@ -34,6 +34,7 @@ impl Client {
     async fn connect(cluster: &Cluster, tasks: &mut JoinSet<()>) -> anyhow::Result<Self> {
         let authority = cluster.edge_url.trim_start_matches("http://").to_owned();
         let socket = TcpStream::connect(&authority).await?;
+        socket.set_nodelay(true)?;
         let (requests, connection) = h2::client::handshake(socket).await?;
         tasks.spawn(async move { connection.await.unwrap_or(()) });
         let bearer = format!("Bearer {}", cluster.api_key());
