@@ -109,12 +109,10 @@ impl Cluster {
         pid.parse().with_context(|| format!("{member} does not run"))
     }
 
-    /// Where a member listens for the mesh.
-    pub(crate) fn port(&self, member: &str) -> anyhow::Result<u16> {
-        let name = format!("LINKMESH_PORT_{}", member.to_uppercase().replace('-', "_"));
+    /// The registry, `etcd://host:port`.
+    pub(crate) fn etcd(&self) -> anyhow::Result<String> {
         let set = environment(&self.folder)?;
-        let port = set.get(&name).with_context(|| format!("up.env does not set {name}"))?;
-        port.parse().with_context(|| format!("{member} does not run"))
+        set.get("LINKMESH_ETCD").cloned().context("up.env does not set LINKMESH_ETCD")
     }
 
     /// The folder of the authority that vouches for all members.

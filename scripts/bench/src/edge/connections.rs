@@ -78,9 +78,9 @@ impl Client {
     }
 }
 
-pub(super) async fn run(cluster: &Cluster) -> anyhow::Result<Vec<Figure>> {
+pub(super) async fn run(cluster: &Cluster, link: &str) -> anyhow::Result<Vec<Figure>> {
     let edge = cluster.pid("edge-1")?;
-    let path = format!("/v1/{}", cluster.create_link("https://example.com/").await?.name);
+    let path = format!("/v1/{link}");
     let mut tasks = JoinSet::new();
     let mut client = Client::connect(cluster, &mut tasks).await?;
     p99(&mut client, &path).await?;

@@ -40,8 +40,8 @@ pub(super) struct Envoy {
 }
 
 impl Envoy {
-    /// Starts it before the first instance of `links`.
-    pub(super) async fn start(folder: &Path, cluster: &Cluster) -> anyhow::Result<Self> {
+    /// Starts it before an instance of `links`.
+    pub(super) async fn start(folder: &Path, cluster: &Cluster, to: u16) -> anyhow::Result<Self> {
         let workspace = WorkspaceId::from_slice(cluster.workspace_id()?.as_bytes())?;
         let principal = Principal::api_key(ApiKeyId::new(), workspace, Permissions::ALL);
         let principal = BASE64_STANDARD_NO_PAD.encode(principal.encode());
@@ -77,7 +77,7 @@ impl Envoy {
                 },
                 "load_assignment": {
                     "cluster_name": "next",
-                    "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(cluster.port("links-1")?)}}]}],
+                    "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(to)}}]}],
                 },
                 "transport_socket": upstream(&pem),
             }],

@@ -1,13 +1,14 @@
 //! What the edge costs, beside Envoy with the filter that does the same, before the same service.
 //!
-//! Both stand before the same instance of `links`, which they reach with mutual TLS, and are driven by the same client, in
-//! turns (ABBA, then BAAB). The edge does all that it does for a client: it proves the API key, limits, counts and traces.
+//! Both stand before the same service, which answers at once and is reached with mutual TLS, and are driven by the same client,
+//! in turns (ABBA, then BAAB). The edge does all that it does for a client: it proves the API key, limits, counts and traces.
 //! Envoy does one thing, and is given the principal that the edge would find. A figure is the CPU of the process between
 //! client and service, for each request.
 
 mod connections;
 mod driver;
 mod envoy;
+pub(crate) mod service;
 
 use crate::cluster::Cluster;
 use crate::mesh::drive::turns;
@@ -18,6 +19,7 @@ use driver::Request;
 use driver::Version;
 use envoy::Envoy;
 use proto::links::v1::GetLinkRequest;
+use service::Service;
 
 const PEER: &str = "Envoy";
 /// How long the first requests go on that nobody counts: they fill caches and pools.
@@ -38,7 +40,8 @@ struct Row {
 pub(crate) async fn run(cluster: &Cluster, pairs: usize) -> anyhow::Result<Vec<Figure>> {
     let link = cluster.create_link("https://example.com/landing").await?;
     let folder = tempfile::tempdir()?;
-    let envoy = Envoy::start(folder.path(), cluster).await?;
+    let service = Service::instead(cluster).await?;
+    let envoy = Envoy::start(folder.path(), cluster, service.port).await?;
     let get = frame(&GetLinkRequest { name: link.name.clone() });
     let path = "/linkmesh.links.v1.LinksService/GetLink";
     let workspace = cluster.workspace();
@@ -77,7 +80,8 @@ pub(crate) async fn run(cluster: &Cluster, pairs: usize) -> anyhow::Result<Vec<F
         let name = row.name;
         figures.extend(compare(cluster, &envoy, row, pairs).await.context(name)?);
     }
-    figures.extend(connections::run(cluster).await?);
+    figures.extend(connections::run(cluster, &link.name).await?);
+    service.end(cluster).await?;
     Ok(figures)
 }
 

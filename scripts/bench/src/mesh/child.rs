@@ -7,6 +7,7 @@ use super::callee;
 use super::instructions;
 use super::memory;
 use super::tail;
+use crate::edge::service;
 use anyhow::Context as _;
 use serde::Deserialize;
 use serde::Serialize;
@@ -27,6 +28,8 @@ const READY_WAIT_MAX: Duration = Duration::from_secs(60);
 pub(crate) enum Role {
     /// Answers calls.
     Callee(callee::Setup),
+    /// Answers the edge's calls, and Envoy's.
+    Links(service::Setup),
     /// Ten servers of which one is different.
     Backends(tail::Setup),
     /// Holds endpoints, and says what they take.
@@ -41,7 +44,7 @@ pub(crate) fn parse(text: &str) -> Result<Role, serde_json::Error> {
 }
 
 impl Role {
-    pub(super) fn argument(&self) -> anyhow::Result<String> {
+    pub(crate) fn argument(&self) -> anyhow::Result<String> {
         Ok(format!("--child={}", serde_json::to_string(self)?))
     }
 
@@ -54,6 +57,7 @@ impl Role {
     pub(crate) async fn play(self) -> anyhow::Result<()> {
         match self {
             Self::Callee(setup) => callee::play(setup).await,
+            Self::Links(setup) => service::play(setup).await,
             Self::Backends(setup) => tail::play(setup).await,
             Self::Memory(setup) => memory::play(setup).await,
             Self::Instructions(setup) => instructions::play(setup).await,
@@ -63,13 +67,13 @@ impl Role {
 
 /// A running child; it ends when dropped.
 #[derive(Debug)]
-pub(super) struct Child {
+pub(crate) struct Child {
     process: tokio::process::Child,
 }
 
 impl Child {
     /// Starts one, and returns what it says once it is ready.
-    pub(super) async fn start<T: DeserializeOwned>(role: &Role) -> anyhow::Result<(Self, T)> {
+    pub(crate) async fn start<T: DeserializeOwned>(role: &Role) -> anyhow::Result<(Self, T)> {
         let mut process = Command::new(std::env::current_exe()?)
             .arg(role.argument()?)
             .stdin(Stdio::piped())
@@ -86,13 +90,13 @@ impl Child {
         Ok((Self { process }, said))
     }
 
-    pub(super) fn pid(&self) -> anyhow::Result<u32> {
+    pub(crate) fn pid(&self) -> anyhow::Result<u32> {
         self.process.id().context("the child has ended")
     }
 }
 
 /// In a child: says what the parent needs, and waits until the parent is done.
-pub(super) async fn ready(said: &impl Serialize) -> anyhow::Result<()> {
+pub(crate) async fn ready(said: &impl Serialize) -> anyhow::Result<()> {
     crate::say(&serde_json::to_string(said)?);
     let (ended, input_ended) = tokio::sync::oneshot::channel();
     // A thread of its own: the runtime's would keep the process from ending.
