@@ -171,6 +171,7 @@ mod tests {
         assert!(!one.digest().matches(&other.digest()));
     }
 
+    /// R47 of the edge: never logged.
     #[test]
     fn debug_shows_the_prefix_and_never_the_secret() {
         let key = key();
@@ -208,6 +209,7 @@ mod tests {
             }
         }
 
+        /// R47 of the edge: the whole secret counts.
         #[test]
         fn a_key_with_one_byte_changed_never_matches(at in 0..KEY_CHARS, byte in any::<u8>()) {
             let key = key();
