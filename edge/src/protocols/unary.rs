@@ -30,6 +30,7 @@ use crate::protocols::frame::HEAD_BYTES;
 use crate::protocols::method::Method;
 use crate::protocols::outbound::Ends;
 use crate::protocols::outbound::broken_off;
+use crate::protocols::outbound::too_long;
 use crate::protocols::outcome::Outcome;
 
 /// Answers with what a service says, once it has said it all.
@@ -92,7 +93,7 @@ async fn whole(mut body: tonic::body::Body) -> Result<(Bytes, Option<HeaderMap>)
             Ok(data) => {
                 if first.len() + more.len() + data.len() > REPLY_BYTES_MAX + HEAD_BYTES {
                     let why = "the answer is longer than it may be";
-                    return Err(Status::resource_exhausted(why));
+                    return Err(too_long(why));
                 }
                 more.extend_from_slice(&data);
             }
