@@ -4,6 +4,7 @@ use rpc::Requirement;
 use serde_json::Value;
 use serde_json::json;
 use transcode::About;
+use transcode::Access;
 use transcode::Route;
 
 use crate::methods::ROUTES;
@@ -45,14 +46,15 @@ pub fn document() -> Value {
 }
 
 /// What a route asks of its caller; none for one that is not public.
-fn access(route: &Route) -> Option<Vec<Value>> {
+fn access(route: &Route) -> Option<Access> {
+    let (bearer, key) = (json!({"bearer": []}), json!({"apiKey": []}));
     match Requirement::of_path(&route.grpc_path)? {
-        Requirement::Anyone => Some(Vec::new()),
-        Requirement::User => Some(vec![json!({"bearer": []})]),
-        Requirement::Permission(scope) => {
-            let roles = json!([scope.as_str_name()]);
-            Some(vec![json!({"bearer": roles}), json!({"apiKey": roles})])
-        }
+        Requirement::Anyone => Some(Access::default()),
+        Requirement::User => Some(Access { security: vec![bearer], scopes: Vec::new() }),
+        Requirement::Permission(scope) => Some(Access {
+            security: vec![bearer, key],
+            scopes: vec![scope.as_str_name().to_owned()],
+        }),
         Requirement::Operator => None,
     }
 }
@@ -102,7 +104,7 @@ mod tests {
     fn what_a_method_asks_of_its_caller_is_said() {
         let document = document();
         let get = &document["paths"]["/v1/workspaces/{workspace}/links/{link}"]["get"];
-        assert_eq!(get["security"][0]["bearer"][0], "SCOPE_LINKS_READ", "{get}");
+        assert_eq!(get["x-scopes"], json!(["SCOPE_LINKS_READ"]), "{get}");
         let keys = &document["paths"]["/.well-known/jwks.json"]["get"];
         assert_eq!(keys["security"], json!([]));
         let reasons = document["components"]["schemas"]["Reason"]["examples"].to_string();

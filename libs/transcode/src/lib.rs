@@ -46,6 +46,7 @@ pub use error::Violation;
 pub use framing::Framing;
 pub use incoming::Incoming;
 pub use openapi::About;
+pub use openapi::Access;
 pub use problem::ErrorForm;
 pub use problem::Problem;
 pub use problem::http_status;

@@ -113,10 +113,9 @@ function curl(method, path, operation, parameters) {
 
 function access(operation) {
   if (!operation.security || !operation.security.length) return "Anyone may call this.";
-  const asks = new Set();
-  for (const way of operation.security) for (const roles of Object.values(way)) for (const role of roles) asks.add(role);
+  const asks = operation["x-scopes"] || [];
   const ways = operation.security.map((way) => Object.keys(way).join(" and ")).join(", or ");
-  return `Needs ${ways}${asks.size ? `, with ${[...asks].map((role) => `\`${role}\``).join(", ")}` : ""}.`;
+  return `Needs ${ways}${asks.length ? `, with ${asks.map((scope) => `\`${scope}\``).join(", ")}` : ""}.`;
 }
 
 function section(method, path, operation) {
@@ -166,9 +165,9 @@ function show() {
   const all = Object.entries(api.paths).flatMap(([path, item]) => Object.entries(item).map(([method, operation]) => ({ path, method, operation })));
   const entries = [];
   for (const tag of api.tags) {
-    const heading = el("h2", {}, tag.name);
-    const group = el("div", {}, heading);
-    main.append(el("h2", {}, tag.name), prose(tag.description));
+    const name = tag.name.replace(/([a-z])([A-Z])/g, "$1 $2");
+    const group = el("div", {}, el("h2", {}, name));
+    main.append(el("h2", {}, name), prose(tag.description));
     for (const { path, method, operation } of all.filter(({ operation }) => operation.tags.includes(tag.name))) {
       const node = section(method, path, operation);
       const link = el("a", { href: `#${operation.operationId}` },

@@ -16,7 +16,7 @@ use serde_json::json;
 pub(super) const SCHEMAS: [&str; 4] = ["Problem", "ErrorStatus", "ErrorEnvelope", "Reason"];
 
 /// HTTP status, name and description of every response that is an error.
-const RESPONSES: [(u16, &str, &str); 13] = [
+const RESPONSES: [(u16, &str, &str); 12] = [
     (
         400,
         "BadRequest",
@@ -25,7 +25,6 @@ const RESPONSES: [(u16, &str, &str); 13] = [
     (401, "Unauthorized", "Nobody has proved who calls, or the proof is not valid."),
     (403, "Forbidden", "The caller may not do this."),
     (404, "NotFound", "There is no such resource, or the caller has no part in it."),
-    (405, "MethodNotAllowed", "The path takes other methods, which `Allow` names."),
     (409, "Conflict", "The name is taken, or somebody else was faster."),
     (412, "PreconditionFailed", "`If-Match` names another version than the current one."),
     (413, "ContentTooLarge", "The body is longer than it may be."),
@@ -46,10 +45,9 @@ pub(super) fn of(route: &Route, is_open: bool) -> Map<String, Value> {
     let has_body = route.body != Body::None;
     let is_read = route.http_method == Some(http::Method::GET);
     let applies = |status: u16| match status {
-        401 | 403 => !is_open,
+        // What anyone may call may still take a proof in its body.
+        401 | 403 => !is_open || has_body,
         404 => has_path || !is_open,
-        // A path that is there is not asked with another method by who reads this.
-        405 => false,
         409 => !is_read,
         412 => is_read || route.takes_etag(),
         413 | 415 => has_body,
@@ -76,7 +74,6 @@ pub(super) fn responses() -> Value {
         let mut response = json!({"description": description, "content": content});
         let header = match status {
             401 => Some(("WWW-Authenticate", "WwwAuthenticate")),
-            405 => Some(("Allow", "Allow")),
             429 | 503 => Some(("Retry-After", "RetryAfter")),
             _ => None,
         };
@@ -104,7 +101,6 @@ pub(super) fn headers() -> Value {
             "description": "How to prove who calls (RFC 6750).",
             "schema": {"type": "string"},
         },
-        "Allow": {"description": "The methods that the path takes.", "schema": {"type": "string"}},
     })
 }
 

@@ -36,10 +36,19 @@ pub struct About<'a> {
     pub server: &'a str,
     /// How callers prove who they are: Security Scheme Objects by name.
     pub security_schemes: Value,
-    /// What a route asks of its caller, as a list of Security Requirement Objects: empty for anyone. `None`: the route is not public.
-    pub access: &'a dyn Fn(&Route) -> Option<Vec<Value>>,
+    /// What a route asks of its caller. `None`: the route is not public.
+    pub access: &'a dyn Fn(&Route) -> Option<Access>,
     /// The reasons of errors, whose names are sent without the prefix that is the enum's name.
     pub reasons: Option<EnumDescriptor>,
+}
+
+/// What a route asks of its caller.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// How it is proved who calls: Security Requirement Objects, of which one will do. Empty: not at all.
+    pub security: Vec<Value>,
+    /// What the caller has to be allowed, as `x-scopes`: only OAuth's schemes have a place for that.
+    pub scopes: Vec<String>,
 }
 
 impl std::fmt::Debug for About<'_> {
@@ -57,8 +66,8 @@ impl RouteTable {
         let comments = Comments::new(&pool);
         let mut operations = Operations::new(&pool, &comments);
         for route in &self.routes {
-            if let Some(security) = (about.access)(route) {
-                operations.add(route, security);
+            if let Some(access) = (about.access)(route) {
+                operations.add(route, access);
             }
         }
         let Operations { paths, tags, mut schemas, .. } = operations;

@@ -1,5 +1,6 @@
 //! Operations: one for each binding of a method.
 
+use super::Access;
 use super::comments;
 use super::comments::Comments;
 use super::errors;
@@ -49,7 +50,7 @@ impl<'c> Operations<'c> {
     }
 
     /// Adds a route, if OpenAPI has a word for its method.
-    pub(super) fn add(&mut self, route: &Route, security: Vec<Value>) {
+    pub(super) fn add(&mut self, route: &Route, access: Access) {
         let Some(verb) = route.http_method.as_ref().and_then(verb) else { return };
         let service = route.method.parent_service();
         let tag = self.tag(&service);
@@ -67,9 +68,12 @@ impl<'c> Operations<'c> {
             "tags": [tag],
             "summary": comments::summary(comment),
             "description": comment,
-            "security": security,
+            "security": access.security,
         });
-        let is_open = security.is_empty();
+        if !access.scopes.is_empty() {
+            operation["x-scopes"] = access.scopes.into();
+        }
+        let is_open = access.security.is_empty();
         operation["responses"] = self.responses(route, verb, is_open);
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();

@@ -249,7 +249,7 @@ pub(super) fn conditions() -> Value {
             "in": "header",
             "description": "The `ETag` of the version that is to be changed, or `*`. Another version answers with 412. The resource's \
                             own `etag`, in quotes, is taken too.",
-            "schema": {"type": "string"},
+            "schema": {"type": "string", "pattern": "^(\\*|\"[!#-~]+\")$"},
         },
         "IfNoneMatch": {
             "name": "If-None-Match",

@@ -102,6 +102,10 @@ impl<'c> Schemas<'c> {
         if !required.is_empty() {
             schema["required"] = required.into();
         }
+        if used == Use::Patch || !without.is_empty() {
+            // Only ever sent by clients, whose unknown fields are refused.
+            schema["additionalProperties"] = false.into();
+        }
         let exclusions = exclusions(message, without);
         if !exclusions.is_empty() {
             schema["allOf"] = exclusions.into();
@@ -243,7 +247,8 @@ fn exclusions(message: &MessageDescriptor, without: &[String]) -> Vec<Value> {
         }
         for (at, one) in members.iter().enumerate() {
             for other in &members[at + 1..] {
-                let both = json!({"required": [one.json_name(), other.json_name()]});
+                let (one, other) = (one.json_name(), other.json_name());
+                let both = json!({"properties": {one: {}, other: {}}, "required": [one, other]});
                 exclusions.push(json!({"not": both}));
             }
         }
