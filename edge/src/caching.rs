@@ -54,7 +54,12 @@ pub(crate) fn load() {
 
 /// `Cache-Control` of the answer to a read.
 pub(crate) fn of(grpc_path: &str) -> HeaderValue {
-    DECLARED.get(grpc_path).cloned().unwrap_or(CLIENT)
+    declared(grpc_path).unwrap_or(CLIENT)
+}
+
+/// The same, if the method says something itself.
+pub(crate) fn declared(grpc_path: &str) -> Option<HeaderValue> {
+    DECLARED.get(grpc_path).cloned()
 }
 
 /// What the answer to a read is forgotten by: the path's resource and all that it is within, without version and verb.

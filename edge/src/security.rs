@@ -37,3 +37,28 @@ pub(crate) fn add(headers: &mut HeaderMap, is_tls: bool) {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, TLS_ONLY);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_depends_on_tls_and_on_what_the_answer_is() {
+        let said = |kind: &'static str, is_tls| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+            add(&mut headers, is_tls);
+            NAMES.map(|name| headers.contains_key(name))
+        };
+        assert_eq!(said("application/json", true), [true; 4]);
+        assert_eq!(said("application/json", false), [true, true, true, false]);
+        assert_eq!(said("application/grpc-web+proto", true), [true; 4]);
+        assert_eq!(said("application/grpc", true), [false; 4]);
+        assert_eq!(said("application/grpc+json", true), [false; 4]);
+        let mut headers = HeaderMap::new();
+        let own = HeaderValue::from_static("default-src 'self'");
+        headers.insert(header::CONTENT_SECURITY_POLICY, own.clone());
+        add(&mut headers, false);
+        assert_eq!(headers.get(header::CONTENT_SECURITY_POLICY), Some(&own), "a page has its own");
+    }
+}

@@ -14,6 +14,7 @@ use tonic::Code;
 use tonic::Status;
 
 use crate::body::Body;
+use crate::caching;
 use crate::fault::Fault;
 use crate::protocols::GRPC_ENCODING;
 use crate::protocols::REPLY_BYTES_MAX;
@@ -77,8 +78,9 @@ pub(super) async fn answer(
     }
     headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
     if is_get && !headers.contains_key(header::CACHE_CONTROL) {
-        // Who asked was let in by a header: nothing shared may keep the answer, unless the service says so.
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+        // Who asked was let in by a header: nothing shared may keep the answer, unless the service or the method's proto says so.
+        let control = caching::declared(&method.path).unwrap_or(caching::NOBODY);
+        headers.insert(header::CACHE_CONTROL, control);
     }
     Ok(response)
 }

@@ -166,6 +166,11 @@ async fn r55_only_what_anyone_may_read_is_for_every_cache() {
     let again = world.send("GET", "/.well-known/jwks.json", &[("if-none-match", &tag)]).await;
     assert_eq!((again.status, again.header("cache-control")), (304, Some(public)));
 
+    let service = "/linkmesh.identity.v1.JsonWebKeysService/GetJsonWebKeys";
+    let connect = format!("{service}?connect=v1&encoding=json&message=%7B%7D");
+    let keys = world.send("GET", &connect, &[]).await;
+    assert_eq!((keys.status, keys.header("cache-control")), (200, Some(public)), "{keys:?}");
+
     let link = format!("{}/links/lnk_1", world.workspace());
     let mine = get(&world, &link, &[("origin", "https://app.example")]).await;
     assert_eq!(mine.header("cache-control"), Some("private, no-cache"));
