@@ -137,7 +137,7 @@ async fn read(mut coder: impl AsyncRead + Unpin, length: usize) -> Bytes {
         if read == 0 {
             return coded.into();
         }
-        tokio::task::coop::consume_budget().await;
+        tokio::task::yield_now().await;
     }
 }
 

@@ -44,9 +44,10 @@ impl Version {
     /// The tag of this version in a coding.
     pub(crate) fn tag(&self, coding: ContentCoding) -> HeaderValue {
         let version = &self.0;
-        let tag = match coding {
-            ContentCoding::Identity => format!("\"{version}\""),
-            other => format!("\"{version}-{}\"", other.name()),
+        let tag = if coding == ContentCoding::Identity {
+            format!("\"{version}\"")
+        } else {
+            format!("\"{version}-{}\"", coding.name())
         };
         HeaderValue::try_from(tag).expect("visible ASCII makes a header")
     }

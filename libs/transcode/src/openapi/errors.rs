@@ -219,7 +219,8 @@ fn reasons_schema(reasons: Option<&EnumDescriptor>, comments: &Comments) -> Valu
         let file = reasons.parent_file();
         let prefix = format!("{}_", screaming(reasons.name()));
         let known = reasons.values().filter(|value| value.number() != 0).map(|value| {
-            let name = value.name().strip_prefix(&prefix).unwrap_or(value.name()).to_owned();
+            let name =
+                value.name().strip_prefix(&prefix).unwrap_or_else(|| value.name()).to_owned();
             (name, comments.of(&file, value.path()).to_owned())
         });
         let known: Vec<_> = known.collect();

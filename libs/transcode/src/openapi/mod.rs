@@ -13,7 +13,6 @@ use crate::route::Route;
 use crate::table::RouteTable;
 use comments::Comments;
 use operations::Operations;
-use prost_reflect::DescriptorPool;
 use prost_reflect::EnumDescriptor;
 use serde_json::Map;
 use serde_json::Value;
@@ -62,7 +61,7 @@ impl RouteTable {
     #[must_use]
     pub fn openapi(&self, about: &About<'_>) -> Value {
         let pool = self.routes.first().map(|route| route.method.parent_pool().clone());
-        let pool = pool.unwrap_or_else(DescriptorPool::new);
+        let pool = pool.unwrap_or_default();
         let comments = Comments::new(&pool);
         let mut operations = Operations::new(&pool, &comments);
         for route in &self.routes {

@@ -53,7 +53,7 @@ impl<'c> Operations<'c> {
     pub(super) fn add(&mut self, route: &Route, access: Access) {
         let Some(verb) = route.http_method.as_ref().and_then(verb) else { return };
         let service = route.method.parent_service();
-        let tag = self.tag(&service);
+        let tag = self.tag(service);
         let (path, mut parameters) = parameters::path(route, &self.patterns, &mut self.schemas);
         parameters.extend(parameters::query(route, &mut self.schemas));
         if verb == "get" && !route.method.is_server_streaming() {
@@ -89,7 +89,8 @@ impl<'c> Operations<'c> {
     }
 
     fn tag(&mut self, service: &ServiceDescriptor) -> String {
-        let name = service.name().strip_suffix("Service").unwrap_or(service.name()).to_owned();
+        let name =
+            service.name().strip_suffix("Service").unwrap_or_else(|| service.name()).to_owned();
         let said = self.comments.of(&service.parent_file(), service.path());
         self.tags.entry(name.clone()).or_insert_with(|| said.to_owned());
         name
@@ -163,13 +164,16 @@ impl<'c> Operations<'c> {
             None => self.schemas.message(&output, Use::Whole),
             Some(index) => {
                 let number = route.schema.messages[route.output.0].fields[index].number;
-                output.get_field(number).map_or(json!({}), |field| {
-                    if field.is_list() || field.is_map() {
-                        self.schemas.field(&field)
-                    } else {
-                        self.schemas.value(&field)
-                    }
-                })
+                output.get_field(number).map_or_else(
+                    || json!({}),
+                    |field| {
+                        if field.is_list() || field.is_map() {
+                            self.schemas.field(&field)
+                        } else {
+                            self.schemas.value(&field)
+                        }
+                    },
+                )
             }
         };
         let content = if route.answers_raw {

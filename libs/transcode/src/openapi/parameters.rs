@@ -114,7 +114,7 @@ fn bound(
     let leaf = leaf(&route.method.input(), &variable.field_path);
     if covered.len() == 1 {
         let name = leaf.as_ref().map_or("segment", FieldDescriptor::json_name).to_owned();
-        let mut schema = leaf.as_ref().map_or(json!({}), |leaf| schemas.field(leaf));
+        let mut schema = leaf.as_ref().map_or_else(|| json!({}), |leaf| schemas.field(leaf));
         let description = schema["description"].as_str().unwrap_or_default().to_owned();
         if let Some(schema) = schema.as_object_mut() {
             schema.retain(|key, _| key != "description" && key != "readOnly");

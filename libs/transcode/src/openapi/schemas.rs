@@ -116,10 +116,9 @@ impl<'c> Schemas<'c> {
     /// The schema of a field, with what its comment and its options say.
     pub(super) fn field(&mut self, field: &FieldDescriptor) -> Value {
         let mut schema = if field.is_map() {
-            let values = match field.kind() {
-                Kind::Message(entry) => self.value(&entry.map_entry_value_field()),
-                _ => json!({}),
-            };
+            let kind = field.kind();
+            let entry = kind.as_message().expect("a map is of entries");
+            let values = self.value(&entry.map_entry_value_field());
             json!({"type": "object", "additionalProperties": values})
         } else if field.cardinality() == Cardinality::Repeated {
             json!({"type": "array", "items": self.value(field)})
@@ -144,10 +143,13 @@ impl<'c> Schemas<'c> {
 
     /// The schema of one value of a field, without what is said of the field.
     pub(super) fn value(&mut self, field: &FieldDescriptor) -> Value {
-        match field.kind() {
-            Kind::Message(message) => self.message(&message, Use::Whole),
-            Kind::Enum(descriptor) => self.enumeration(&descriptor),
-            kind => scalar(&kind),
+        let kind = field.kind();
+        if let Some(message) = kind.as_message() {
+            return self.message(message, Use::Whole);
+        }
+        match kind.as_enum() {
+            Some(descriptor) => self.enumeration(descriptor),
+            None => scalar(&kind),
         }
     }
 
