@@ -49,6 +49,11 @@ conformance: ## the edge's gRPC, gRPC-Web and Connect by connectconformance
 	@cargo build --workspace --bin conformance
 	@connectconformance --mode server --conf tests/conformance/suite.yaml -- target/debug/conformance
 
+.PHONY: openapi
+openapi: ## the edge beside its OpenAPI document, by redocly and schemathesis
+	@scripts/setup.sh test
+	cargo test --workspace --test system -- the_openapi_document
+
 .PHONY: lint
 lint: ## formatting, clippy, protos, manifests, shell scripts
 	@scripts/setup.sh lint

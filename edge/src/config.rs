@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use service::ConfigError;
 
+use crate::access::AccessLog;
 use crate::address::TrustedProxies;
 use crate::cors::Cors;
 use crate::tls::TlsFiles;
@@ -44,6 +45,10 @@ pub struct Config {
     pub tokens: TokensConfig,
     /// Origins of browser pages that may call the API; `*` is every origin, without credentials.
     pub cors_origins: Vec<String>,
+    /// Which requests have a line in the log, on the target `access`: `off`, `calls` of the API, or `all`, redirects too.
+    pub access_log: AccessLog,
+    /// Such lines in a second, 1 to 1,000,000; further ones are left out, and counted.
+    pub access_log_lines_max: u32,
     /// How long what is in flight may take to finish at a stop, 0 s to 1 h.
     #[serde(with = "service::duration")]
     pub drain_max: Duration,
@@ -84,6 +89,8 @@ impl Default for Config {
             spool_bytes_max: 8 * 1024 * 1024 * 1024,
             tokens: TokensConfig::default(),
             cors_origins: vec!["*".to_owned()],
+            access_log: AccessLog::Off,
+            access_log_lines_max: 1_000,
             drain_max: Duration::from_secs(20),
             ship_max: Duration::from_secs(30),
         }
@@ -116,6 +123,11 @@ impl Config {
                 "must be 1024 to 67108864",
             ),
             ("edge.spool_bytes_max", self.spool_bytes_max >= 32 << 20, "must be at least 33554432"),
+            (
+                "edge.access_log_lines_max",
+                (1..=1_000_000).contains(&self.access_log_lines_max),
+                "must be 1 to 1000000",
+            ),
             ("edge.drain_max", self.drain_max <= hour, "must be 0s to 1h"),
             ("edge.ship_max", self.ship_max <= hour, "must be 0s to 1h"),
             ("edge.tokens.issuer", !self.tokens.issuer.is_empty(), "must not be empty"),

@@ -10,13 +10,14 @@ use http::StatusCode;
 use http::header;
 
 use crate::body::Body;
+use crate::security;
 
 /// What a page may send. `*` would cover neither `authorization` nor what is not listed by old browsers.
 const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, content-type, x-api-key, x-grpc-web, x-user-agent, grpc-timeout, grpc-encoding, \
      grpc-accept-encoding, connect-protocol-version, connect-timeout-ms, connect-content-encoding, \
-     connect-accept-encoding, content-encoding, x-server-timeout, last-event-id, traceparent, \
-     tracestate",
+     connect-accept-encoding, content-encoding, x-server-timeout, last-event-id, if-match, \
+     if-none-match, traceparent, tracestate",
 );
 const ALLOW_METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
@@ -82,7 +83,12 @@ impl Cors {
 
     /// Lets the page that asked read an answer, if its origin is allowed.
     pub(crate) fn allow(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
-        if !self.any {
+        // Also where every origin may: without one there is nothing to allow, and a cache must not give that to a page.
+        let is_said = headers.get_all(header::VARY).iter().any(|value| {
+            let names = value.to_str().unwrap_or_default().split(',');
+            names.map(str::trim).any(|name| name.eq_ignore_ascii_case("origin"))
+        });
+        if !is_said {
             headers.append(header::VARY, HeaderValue::from_name(header::ORIGIN));
         }
         let Some(origin) = origin else { return };
@@ -104,6 +110,7 @@ fn exposed(headers: &HeaderMap) -> HeaderValue {
     let is_listed = |name: &str| EXPOSE_HEADERS.split(", ").any(|listed| listed == name);
     let custom = headers.keys().filter(|name| {
         !NOT_CUSTOM.contains(name)
+            && !security::NAMES.contains(name)
             && !name.as_str().starts_with("access-control-")
             && !is_listed(name.as_str())
     });

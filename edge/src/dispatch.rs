@@ -10,14 +10,21 @@ use http::HeaderValue;
 use http::Method;
 use http::Request;
 use http::Response;
+use http::StatusCode;
 use http::Version;
 use http::header;
 use hyper::body::Incoming;
 use rpc::trace::Carried;
 use service::HttpMetrics;
 use tracing::Instrument as _;
+use tracing::Span;
 
+use crate::access::Access;
+use crate::access::Entry;
+use crate::access::Line;
 use crate::body::Body;
+use crate::documents;
+use crate::fault;
 use crate::fault::Fault;
 use crate::gateway::Gateway;
 use crate::listener::Handler;
@@ -28,6 +35,7 @@ use crate::protocols::Call;
 use crate::protocols::Outcome;
 use crate::redirect::Redirects;
 use crate::rest;
+use crate::security;
 use crate::upstream;
 
 /// Under what a request for a short link is counted.
@@ -43,6 +51,9 @@ pub(crate) struct Edge {
     pub(crate) redirects: Redirects,
     pub(crate) gateway: Gateway,
     pub(crate) http: HttpMetrics,
+    pub(crate) access: Access,
+    /// Whether the public port speaks TLS.
+    pub(crate) is_tls: bool,
 }
 
 impl Handler for Arc<Edge> {
@@ -54,7 +65,7 @@ impl Handler for Arc<Edge> {
 async fn answer(edge: &Arc<Edge>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
     let began = Instant::now();
     if has_two_hosts(request.headers()) {
-        return Fault::host_ambiguous().into_response();
+        return Fault::host_ambiguous().into_response(fault::form(request.headers()));
     }
     if is_for_slug(&request) {
         let is_head = request.method() == Method::HEAD;
@@ -68,6 +79,9 @@ async fn answer(edge: &Arc<Edge>, peer: SocketAddr, request: Request<Incoming>) 
         let (status, took) = (response.status().as_u16(), began.elapsed());
         tracing::debug!(method, route = SLUG_ROUTE, status, ?took, "answered");
         edge.http.observe(method, SLUG_ROUTE, status, "", took);
+        let line =
+            Line { method, route: SLUG_ROUTE, status, grpc_code: "", took, bytes: 0, entry: None };
+        edge.access.redirect(&line);
         return response;
     }
     Box::pin(call(edge, peer, request, began)).await
@@ -84,7 +98,8 @@ fn is_for_slug<B>(request: &Request<B>) -> bool {
     let is_read = request.method() == Method::GET || request.method() == Method::HEAD;
     let path = request.uri().path();
     let is_one_segment = path.len() > 1 && !path[1..].contains('/');
-    is_read && is_one_segment && !protocols::is_grpc(request.headers())
+    let is_page = path == documents::PAGE_PATH;
+    is_read && is_one_segment && !is_page && !protocols::is_grpc(request.headers())
 }
 
 async fn call(
@@ -95,18 +110,33 @@ async fn call(
 ) -> Response<Body> {
     let gateway = &edge.gateway;
     let origin = request.headers().get(header::ORIGIN).cloned();
+    let form = fault::form(request.headers());
     if let Some(preflight) = gateway.cors.preflight(&request) {
         return preflight;
     }
     let is_head = request.method() == Method::HEAD;
     let http_method = static_method(request.method());
-    let observation = |route, outcome| Observation {
+    let mut entry = edge.access.entry(request.headers());
+    if let Some(entry) = &entry {
+        request.extensions_mut().insert(entry.asked());
+    }
+    let observation = |route, outcome, entry| Observation {
         http: edge.http.clone(),
         method: http_method,
         route,
         began,
         outcome,
+        access: edge.access.clone(),
+        entry,
     };
+    if let Some(document) = documents::find(request.uri().path()) {
+        let answer = document.answer(request.method(), request.headers()).await;
+        let mut response = answer.unwrap_or_else(|fault| fault.into_response(form));
+        gateway.cors.allow(origin.as_ref(), response.headers_mut());
+        security::add(response.headers_mut(), edge.is_tls);
+        let response = if is_head { headless(response) } else { response };
+        return observation(document.path, None, entry).attach(response);
+    }
     let (head, body) = request.into_parts();
     let named = gateway.method(head.uri.path());
     let spoken = Call::of(&head, named);
@@ -124,40 +154,54 @@ async fn call(
             let outcome = Outcome::default();
             let route = named.map_or(UNKNOWN_ROUTE, |method| &method.path);
             let span = tracing::info_span!("request", route);
-            rpc::trace::adopt(&span, request.headers());
+            adopt(&span, request.headers(), entry.as_mut());
             let answer = protocols::answer(gateway, call, request, &outcome).instrument(span);
-            (carried.scope(answer).await, observation(route, Some(outcome)))
+            (carried.scope(answer).await, observation(route, Some(outcome), entry))
         }
         Some(Err(fault)) => {
             let route = named.map_or(UNKNOWN_ROUTE, |method| &method.path);
             if request.version() < Version::HTTP_2 {
                 upstream::linger(request.into_body()).await;
             }
-            (fault.into_response(), observation(route, None))
+            (fault.into_response(form), observation(route, None, entry))
         }
         None => {
             let found = found.unwrap_or_else(|| Err(Fault::path_unknown()));
             let route = found.as_ref().map_or(UNKNOWN_ROUTE, |(_, method)| &method.path);
             let span = tracing::info_span!("request", route);
-            rpc::trace::adopt(&span, request.headers());
+            adopt(&span, request.headers(), entry.as_mut());
             let answer = async {
                 let (found, method) = found?;
                 rest::answer(gateway, found, method, request).await
             };
             let outcome = carried.scope(answer.instrument(span)).await;
-            (outcome.unwrap_or_else(Fault::into_response), observation(route, None))
+            let response = outcome.unwrap_or_else(|fault| fault.into_response(form));
+            (response, observation(route, None, entry))
         }
     };
     gateway.cors.allow(origin.as_ref(), response.headers_mut());
+    security::add(response.headers_mut(), edge.is_tls);
     if is_head {
-        // The same headers, and no body: its length is said as for GET where it is known.
-        let length = http_body::Body::size_hint(response.body()).exact();
-        if let Some(length) = length {
-            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        response = response.map(|_| Body::Empty);
+        response = headless(response);
     }
     observation.attach(response)
+}
+
+/// Makes a span part of the trace that a request names, and notes that for the request's line in the access log.
+fn adopt(span: &Span, headers: &HeaderMap, entry: Option<&mut Entry>) {
+    rpc::trace::adopt(span, headers);
+    if let Some(entry) = entry {
+        entry.trace(span, headers);
+    }
+}
+
+/// The answer to HEAD: the same headers, and no body; its length is said as for GET where it is known.
+fn headless(mut response: Response<Body>) -> Response<Body> {
+    let length = http_body::Body::size_hint(response.body()).exact();
+    if let Some(length) = length.filter(|_| response.status() != StatusCode::NOT_MODIFIED) {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response.map(|_| Body::Empty)
 }
 
 fn find_rest<B>(

@@ -1,5 +1,7 @@
-//! What goes wrong with a call, and how each protocol says it: problem JSON (RFC 9457), or a gRPC status.
+//! What goes wrong with a call, and how each protocol says it: problem JSON (RFC 9457) or one of Google's forms, as the client
+//! likes, or a gRPC status.
 
+use bytes::Bytes;
 use http::HeaderMap;
 use http::HeaderValue;
 use http::Response;
@@ -9,17 +11,23 @@ use proto::common::v1::ErrorReason;
 use rpc::Error;
 use tonic::Code;
 use tonic::Status;
+use transcode::ErrorForm;
 use transcode::Problem;
 use transcode::TranscodeError;
 
 use crate::body::Body;
+use crate::methods::ROUTES;
 use crate::protocols::Codings;
+use crate::statuses;
+use crate::statuses::text;
 
 /// What a reason is appended to, to name a kind of problem.
 const TYPE_BASE: &str = "https://linkmesh.dev/errors/";
-/// What a caller without a valid key is asked for.
+/// What a caller is asked for that proved nothing, and one whose proof is none (RFC 6750, section 3).
 const CHALLENGE: &str = "Bearer realm=\"linkmesh\"";
 const CHALLENGE_INVALID: &str = "Bearer realm=\"linkmesh\", error=\"invalid_token\"";
+/// The reasons of the latter.
+const INVALID: [&str; 2] = ["API_KEY_INVALID", "ACCESS_TOKEN_INVALID"];
 
 /// How much of a client's text is said back to it.
 const CODING_CHARACTERS_MAX: usize = 40;
@@ -70,10 +78,7 @@ impl Fault {
     pub(crate) fn is_coding_unknown(&self) -> bool {
         self.http_status.is_none()
             && self.status.code() == Code::Unimplemented
-            && problem(&self.status, None).reason
-                == ErrorReason::MediaTypeUnsupported
-                    .as_str_name()
-                    .trim_start_matches("ERROR_REASON_")
+            && problem(&self.status, None).reason == text(ErrorReason::MediaTypeUnsupported)
     }
 
     pub(crate) fn method_not_allowed(allow: &str) -> Self {
@@ -116,6 +121,20 @@ impl Fault {
         Self::with(error, StatusCode::GONE)
     }
 
+    /// `If-Match` names another version.
+    pub(crate) fn precondition_failed() -> Self {
+        let why = "the version that if-match names is not the current one; read the resource again";
+        let error = Error::new(Code::Aborted, ErrorReason::EtagMismatch, why);
+        Self::with(error, StatusCode::PRECONDITION_FAILED)
+    }
+
+    /// What a call under an `If-Match` failed with: that another version is there is 412 then, and 409 for an `etag` in the body.
+    pub(crate) fn under_condition(self, is_conditional: bool) -> Self {
+        let is_mismatch = self.status.code() == Code::Aborted
+            && problem(&self.status, None).reason == text(ErrorReason::EtagMismatch);
+        if is_conditional && is_mismatch { Self::precondition_failed() } else { self }
+    }
+
     pub(crate) fn deadline_exceeded() -> Self {
         Error::deadline_exceeded().into()
     }
@@ -124,14 +143,15 @@ impl Fault {
         problem(&self.status, self.http_status)
     }
 
-    /// As problem JSON, with the headers that its status asks for.
-    pub(crate) fn into_response(self) -> Response<Body> {
+    /// As JSON in the form that a client likes, with the headers that its status asks for.
+    pub(crate) fn into_response(self, form: ErrorForm) -> Response<Body> {
         let problem = self.problem();
-        let mut response = Response::new(Body::Whole(problem.to_json(TYPE_BASE)));
+        let (form, body) = body(&problem, form);
+        let mut response = Response::new(Body::Whole(body));
         *response.status_mut() = problem.status;
         let headers = response.headers_mut();
         self.add_headers(headers);
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
         response
     }
 
@@ -143,8 +163,8 @@ impl Fault {
             headers.insert(header::ALLOW, allow);
         }
         if problem.status == StatusCode::UNAUTHORIZED {
-            let is_missing = problem.reason == "CREDENTIALS_MISSING";
-            let challenge = if is_missing { CHALLENGE } else { CHALLENGE_INVALID };
+            let is_invalid = INVALID.contains(&problem.reason.as_str());
+            let challenge = if is_invalid { CHALLENGE_INVALID } else { CHALLENGE };
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Some(wait) = problem.retry_after {
@@ -156,6 +176,7 @@ impl Fault {
 }
 
 fn problem(status: &Status, http_status: Option<StatusCode>) -> Problem {
+    let status = statuses::fit(status.clone());
     let mut problem =
         Problem::from_status(i32::from(status.code()), status.message(), status.details());
     if let Some(http_status) = http_status {
@@ -164,9 +185,22 @@ fn problem(status: &Status, http_status: Option<StatusCode>) -> Problem {
     problem
 }
 
-/// The body of the problem that a status is, for a stream that has begun.
-pub(crate) fn problem_json(status: &Status) -> bytes::Bytes {
-    problem(status, None).to_json(TYPE_BASE)
+/// The form of errors that a request's headers ask for.
+pub(crate) fn form(headers: &HeaderMap) -> ErrorForm {
+    ErrorForm::accepted(headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()))
+}
+
+/// What a stream that has begun says of its failure.
+pub(crate) fn last_word(status: &Status, form: ErrorForm) -> Bytes {
+    body(&problem(status, None), form).1
+}
+
+/// A problem in a form; a detail of which no JSON can be made leaves the form that needs none.
+fn body(problem: &Problem, form: ErrorForm) -> (ErrorForm, Bytes) {
+    match problem.body(form, &ROUTES.schema, TYPE_BASE) {
+        Ok(body) => (form, body),
+        Err(_) => (ErrorForm::Problem, problem.to_json(TYPE_BASE)),
+    }
 }
 
 impl From<Status> for Fault {

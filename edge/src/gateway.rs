@@ -25,6 +25,7 @@ use crate::methods;
 use crate::protocols::Backend;
 use crate::protocols::Codings;
 use crate::protocols::Method;
+use crate::statuses;
 use crate::tokens;
 use crate::tokens::Tokens;
 use crate::upstream;
@@ -65,6 +66,8 @@ impl Gateway {
 }
 
 impl Backend for Gateway {
+    const REFUSAL: fn(Status) -> Status = statuses::fit;
+
     fn method(&self, path: &str) -> Option<&'static Method> {
         methods::find(path).or_else(|| methods::find_local(path))
     }
@@ -95,7 +98,7 @@ impl Backend for Gateway {
             return Ok(answered.unwrap_or_else(|never| match never {}));
         }
         let mut mesh = self.mesh.clone();
-        Ok(mesh.ready().await?.call(request).await?.map(Body::new))
+        Ok(statuses::answer(mesh.ready().await?.call(request).await?))
     }
 
     fn leaving(&self) -> &CancellationToken {

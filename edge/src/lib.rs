@@ -4,13 +4,18 @@
 //! reaches a method that is not public, or says who it is in any way but by a key or a token; and once this edge has seen a change of a
 //! link or a key, it never serves what was before.
 
+mod access;
 mod address;
 mod body;
+mod caching;
 mod changes;
 mod click;
+mod compression;
+mod conditional;
 mod config;
 mod cors;
 mod dispatch;
+mod documents;
 mod fault;
 mod gateway;
 mod grants;
@@ -23,8 +28,11 @@ mod patience;
 mod places;
 pub mod protocols;
 mod redirect;
+mod reply;
 mod rest;
 mod routes;
+mod security;
+mod statuses;
 mod stream;
 mod target;
 mod tls;
@@ -50,6 +58,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::address::TrustedProxies;
 use crate::cors::Cors;
 use crate::dispatch::Edge;
@@ -63,10 +72,12 @@ use crate::routes::Routes;
 use crate::tokens::Tokens;
 use crate::visitors::Visitors;
 
+pub use access::AccessLog;
 pub use body::Body;
 pub use body::BoxError;
 pub use config::Config;
 pub use config::TokensConfig;
+pub use documents::openapi;
 pub use listener::Handler;
 pub use listener::Listener;
 pub use tls::Tls;
@@ -110,6 +121,8 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
     let l2 = config.redis.as_deref().map(cache::L2::open).transpose();
     let l2 = l2.map_err(|error| ConfigError::new("edge.redis", error.to_string()))?;
     methods::load();
+    caching::load();
+    documents::load();
 
     let partitions = bus::topics::LINK_EVENTS.partitions;
     let spool_options = SpoolOptions {
@@ -118,13 +131,15 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
         partitions,
         ..SpoolOptions::new(cx.data.join("spool"))
     };
-    let (spool, cache_metrics, redirect_metrics, http) = {
+    let (spool, cache_metrics, redirect_metrics, http, access) = {
         let mut registry = cx.metrics.lock();
         let spool = Spool::open(spool_options, Timestamp::now(), &mut registry)
             .context("the spool can't be opened")?;
         let caches = cache::Metrics::register(&mut registry);
         let redirects = RedirectMetrics::register(&mut registry);
-        (spool, caches, redirects, HttpMetrics::register(&mut registry))
+        let lines_max = config.access_log_lines_max;
+        let access = Access::new(config.access_log, lines_max, &mut registry);
+        (spool, caches, redirects, HttpMetrics::register(&mut registry), access)
     };
     let routes =
         Routes::new(config.cached_links_max, config.stale_max, l2, &cache_metrics, cx.mesh.clone());
@@ -160,6 +175,8 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
             leaving: CancellationToken::new(),
         },
         http,
+        access,
+        is_tls: tls.is_some(),
     };
     let listener = Listener {
         socket,

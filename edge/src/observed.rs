@@ -12,6 +12,9 @@ use http_body::SizeHint;
 use service::HttpMetrics;
 use tonic::Code;
 
+use crate::access::Access;
+use crate::access::Entry;
+use crate::access::Line;
 use crate::body::Body;
 use crate::body::BoxError;
 use crate::protocols;
@@ -26,6 +29,9 @@ pub(crate) struct Observation {
     pub(crate) began: Instant,
     /// For a call of gRPC, gRPC-Web or Connect; REST has its HTTP status.
     pub(crate) outcome: Option<Outcome>,
+    pub(crate) access: Access,
+    /// Its line in the access log, if it has one.
+    pub(crate) entry: Option<Entry>,
 }
 
 impl Observation {
@@ -33,7 +39,9 @@ impl Observation {
     pub(crate) fn attach(self, response: Response<Body>) -> Response<Body> {
         let status = response.status().as_u16();
         let is_streamed = matches!(response.body(), Body::Stream(_));
-        let guard = Guard { observation: self, status };
+        let bytes = http_body::Body::size_hint(response.body()).exact();
+        let bytes = bytes.filter(|_| !is_streamed).unwrap_or(0);
+        let guard = Guard { observation: self, status, bytes };
         if !is_streamed {
             drop(guard);
             return response;
@@ -45,11 +53,13 @@ impl Observation {
 struct Guard {
     observation: Observation,
     status: u16,
+    /// Of the body, as far as it was sent.
+    bytes: u64,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let Observation { http, method, route, began, outcome } = &self.observation;
+        let Observation { http, method, route, began, outcome, access, entry } = &self.observation;
         let (status, name) = match outcome {
             Some(outcome) => {
                 let code = outcome.code().unwrap_or_else(|| protocols::broken_off().code());
@@ -60,6 +70,8 @@ impl Drop for Guard {
         let took = began.elapsed();
         tracing::debug!(method, route, status, grpc_code = name, ?took, "answered");
         http.observe(method, route, status, name, took);
+        let (bytes, entry) = (self.bytes, entry.as_ref());
+        access.call(&Line { method, route, status, grpc_code: name, took, bytes, entry });
     }
 }
 
@@ -87,7 +99,7 @@ fn code_name(code: Code) -> &'static str {
 
 struct Observed {
     inner: Body,
-    #[expect(dead_code, reason = "observes when the body is dropped")]
+    /// Observes when the body is dropped.
     guard: Guard,
 }
 
@@ -99,7 +111,11 @@ impl http_body::Body for Observed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.guard.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -25,6 +25,7 @@ use crate::address::TrustedProxies;
 use crate::body::Body;
 use crate::click;
 use crate::click::Seen;
+use crate::fault;
 use crate::fault::Fault;
 use crate::places::Place;
 use crate::places::Places;
@@ -110,7 +111,7 @@ impl Redirects {
             Ok(Some(found)) => found,
             Ok(None) => {
                 self.metrics.unknown.inc();
-                return Fault::no_link().into_response();
+                return Fault::no_link().into_response(fault::form(request.headers()));
             }
             Err(status) => {
                 self.metrics.unavailable.inc();
@@ -118,12 +119,12 @@ impl Redirects {
                 let message = "where this link leads can't be told at the moment";
                 let mut error = rpc::Error::unavailable(ErrorReason::NoEndpoint, message);
                 error.retry_after = Some(RETRY_AFTER);
-                return Fault::from(error).into_response();
+                return Fault::from(error).into_response(fault::form(request.headers()));
             }
         };
         let Some(target) = &entry.value else {
             self.metrics.unknown.inc();
-            return Fault::no_link().into_response();
+            return Fault::no_link().into_response(fault::form(request.headers()));
         };
         match target.decide(request.uri().query(), now_micros) {
             Decision::Redirect(location) => {
@@ -133,11 +134,11 @@ impl Redirects {
             }
             Decision::Disabled => {
                 self.metrics.disabled.inc();
-                Fault::no_link().into_response()
+                Fault::no_link().into_response(fault::form(request.headers()))
             }
             Decision::Expired => {
                 self.metrics.expired.inc();
-                Fault::link_expired().into_response()
+                Fault::link_expired().into_response(fault::form(request.headers()))
             }
         }
     }

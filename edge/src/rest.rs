@@ -10,26 +10,36 @@ use http::HeaderValue;
 use http::Request;
 use http::Response;
 use http::header;
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use rpc::Deadline;
 use rpc::Error;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
+use tower::util::MapResponse;
 use transcode::Framing;
 use transcode::Lookup;
 use transcode::Match;
 use transcode::RequestParts;
 
+use crate::access;
 use crate::body::Body;
 use crate::body::BoxError;
+use crate::caching;
+use crate::conditional::Precondition;
+use crate::conditional::Version;
 use crate::cors::HOP_BY_HOP;
+use crate::fault;
 use crate::fault::Fault;
 use crate::gateway::Gateway;
 use crate::methods;
 use crate::methods::ROUTES;
 use crate::protocols::Backend as _;
 use crate::protocols::Method;
+use crate::reply::Reply;
+use crate::statuses;
 use crate::stream;
+use crate::stream::Told;
 use crate::upstream;
 use crate::upstream::BytesCodec;
 
@@ -38,6 +48,17 @@ use crate::upstream::BytesCodec;
 const FIRST_MESSAGE_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of a service's message. Twice what the largest request takes, which a service may answer with all that it made.
 const REPLY_BYTES_MAX: usize = 64 << 20;
+/// Headers that are said here, and by no service.
+const OURS: [HeaderName; 8] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::DATE,
+    header::CACHE_CONTROL,
+    header::ETAG,
+    header::VARY,
+    caching::SURROGATE_KEY,
+];
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// What a REST path leads to, for metrics and for the call.
@@ -66,21 +87,17 @@ where
     let (head, body) = request.into_parts();
     let deadline = upstream::deadline(&head.headers, method, Instant::now())?;
     let mut metadata = gateway.admit(method, &head).await?;
+    access::note(&head.extensions, &metadata);
     let body = upstream::read_body(body, gateway.body_bytes_max, deadline).await?;
-    let resumed = resumed_query(&found, &head.headers, head.uri.query());
-    let message = found.request(RequestParts {
-        query: resumed.as_deref().or_else(|| head.uri.query()),
-        content_type: text(&head.headers, &header::CONTENT_TYPE),
-        body: &body,
-    })?;
+    let (message, is_conditional) = message(&found, &head, &body)?;
 
     let left = HeaderValue::try_from(deadline.header(Instant::now()))
         .expect("digits and a letter make a header");
     metadata.insert(HeaderName::from_static(Deadline::HEADER), left);
     let mut call = tonic::Request::new(message);
     *call.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
-    let mut client =
-        tonic::client::Grpc::new(gateway.mesh.clone()).max_decoding_message_size(REPLY_BYTES_MAX);
+    let services = MapResponse::new(gateway.mesh.clone(), statuses::answer);
+    let mut client = tonic::client::Grpc::new(services).max_decoding_message_size(REPLY_BYTES_MAX);
     let path = PathAndQuery::from_static(&method.path);
 
     if method.server_streams {
@@ -94,19 +111,51 @@ where
     }
     let called = client.unary(call, path, BytesCodec);
     let answer = tokio::time::timeout_at(deadline.0.into(), called).await;
-    let answer = answer.map_err(|_| Fault::deadline_exceeded())??;
-    let (metadata, message, _) = answer.into_parts();
-    let reply = found.response(&message).map_err(|error| Error::internal(&error))?;
+    let answer = answer.map_err(|_| Fault::deadline_exceeded())?;
+    let (metadata, message, _) =
+        answer.map_err(|status| Fault::from(status).under_condition(is_conditional))?.into_parts();
+    let mut response =
+        reply(&found, &head, &message)?.answer(&head.headers, is_read(&head.method)).await?;
+    pass_metadata(metadata.into_headers(), response.headers_mut());
+    Ok(response)
+}
+
+/// The method's message, and whether the client made it a condition that nothing has changed.
+fn message(found: &Match<'_>, head: &Parts, body: &[u8]) -> Result<(Bytes, bool), Fault> {
+    let resumed = resumed_query(found, &head.headers, head.uri.query());
+    let message = found.request(RequestParts {
+        query: resumed.as_deref().or_else(|| head.uri.query()),
+        content_type: text(&head.headers, &header::CONTENT_TYPE),
+        body,
+    })?;
+    if is_read(&head.method) {
+        // Compared here, with what is answered.
+        return Ok((message, false));
+    }
+    match Precondition::of(&head.headers)? {
+        None | Some(Precondition::Exists) => Ok((message, false)),
+        Some(Precondition::Is(etag)) => Ok((found.with_etag(&message, &etag)?, true)),
+    }
+}
+
+fn is_read(method: &http::Method) -> bool {
+    matches!(*method, http::Method::GET | http::Method::HEAD)
+}
+
+fn reply(found: &Match<'_>, head: &Parts, message: &[u8]) -> Result<Reply, Fault> {
+    let reply = found.response(message).map_err(|error| Error::internal(&error))?;
     let media_type =
         HeaderValue::try_from(&*reply.media_type).map_err(|error| Error::internal(&error))?;
-    let length = HeaderValue::from(reply.body.len());
-    let mut response = Response::new(Body::Whole(reply.body));
-    let headers = response.headers_mut();
-    pass_metadata(metadata.into_headers(), headers);
-    headers.insert(header::CONTENT_TYPE, media_type);
-    headers.insert(header::CONTENT_LENGTH, length);
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
-    Ok(response)
+    let is_read = is_read(&head.method);
+    let cache_control = if is_read { caching::of(&found.route.grpc_path) } else { caching::NOBODY };
+    let etag = found.etag(message);
+    // What PATCH and PUT answer with is the resource under their path as it is now.
+    let is_resource =
+        etag.is_some() && matches!(head.method, http::Method::PATCH | http::Method::PUT);
+    let version = (is_resource || (is_read && cache_control != caching::NOBODY))
+        .then(|| Version::of(&reply.body, etag));
+    let keys = is_read.then(|| caching::keys(head.uri.path())).flatten();
+    Ok(Reply { media_type, body: reply.body, cache_control, version, keys })
 }
 
 async fn stream_answer(
@@ -116,18 +165,29 @@ async fn stream_answer(
     deadline: Deadline,
     leaving: CancellationToken,
 ) -> Result<Response<Body>, Fault> {
-    let framing = Framing::accepted(text(client, &header::ACCEPT));
+    let is_raw = found.route.answers_raw();
+    let framing =
+        if is_raw { Framing::Raw } else { Framing::accepted(text(client, &header::ACCEPT)) };
     let (metadata, mut messages, _) = streaming.into_parts();
     let first = match tokio::time::timeout(FIRST_MESSAGE_WAIT, messages.message()).await {
         Ok(first) => Some(first?),
         Err(_) => None,
     };
-    let body = stream::body(found, framing, first, messages, deadline, leaving);
+    let media_type = match &first {
+        Some(Some(message)) if is_raw => {
+            let reply = found.response(message).map_err(|error| Error::internal(&error))?;
+            HeaderValue::try_from(&*reply.media_type).map_err(|error| Error::internal(&error))?
+        }
+        _ => HeaderValue::from_static(framing.media_type()),
+    };
+    let told = Told { framing, form: fault::form(client) };
+    let body = stream::body(found, told, first, messages, deadline, leaving);
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     pass_metadata(metadata.into_headers(), headers);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(framing.media_type()));
+    headers.insert(header::CONTENT_TYPE, media_type);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept, origin"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     Ok(response)
 }
@@ -139,8 +199,7 @@ fn pass_metadata(metadata: HeaderMap, into: &mut HeaderMap) {
         current = name.or(current);
         let Some(name) = &current else { continue };
         let is_grpc = name.as_str().starts_with("grpc-");
-        let is_ours = [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::DATE].contains(name);
-        if !is_grpc && !is_ours && !HOP_BY_HOP.contains(name) {
+        if !is_grpc && !OURS.contains(name) && !HOP_BY_HOP.contains(name) {
             into.append(name.clone(), value);
         }
     }

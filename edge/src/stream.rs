@@ -1,7 +1,6 @@
 //! A stream of messages as it goes to a client. An error after the first message is the last thing said, in the same form: a
 //! stream that fails never looks like one that ended.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,10 +11,12 @@ use rpc::Deadline;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::Streaming;
+use transcode::ErrorForm;
 use transcode::Framing;
 use transcode::Match;
 
 use crate::body::Body;
+use crate::body::BoxError;
 use crate::fault;
 use crate::gateway;
 
@@ -32,12 +33,15 @@ struct Resumable {
 struct State {
     found: Match<'static>,
     framing: Framing,
+    /// How an error is told.
+    form: ErrorForm,
     messages: Streaming<Bytes>,
     deadline: Deadline,
     leaving: CancellationToken,
     /// What was read before the answer began: nothing yet, or the first message, or the end.
     first: Option<Option<Bytes>>,
     phase: Phase,
+    heartbeat: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,32 +52,44 @@ enum Phase {
     Over,
 }
 
+/// How a stream is said to its client.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told {
+    pub(crate) framing: Framing,
+    /// How an error is.
+    pub(crate) form: ErrorForm,
+}
+
 /// The body of a stream whose first message may have been read.
 pub(crate) fn body(
     found: Match<'static>,
-    framing: Framing,
+    told: Told,
     first: Option<Option<Bytes>>,
     messages: Streaming<Bytes>,
     deadline: Deadline,
     leaving: CancellationToken,
 ) -> Body {
-    let state = State { found, framing, messages, deadline, leaving, first, phase: Phase::Opening };
+    let Told { framing, form } = told;
+    let (phase, heartbeat) = (Phase::Opening, HEARTBEAT);
+    let state =
+        State { found, framing, form, messages, deadline, leaving, first, phase, heartbeat };
     let pieces = stream::unfold(state, |mut state| async move {
         let piece = state.next().await?;
-        Some((Ok::<_, Infallible>(Frame::data(piece)), state))
+        Some((piece.map(Frame::data), state))
     });
     Body::stream(StreamBody::new(pieces))
 }
 
 impl State {
-    async fn next(&mut self) -> Option<Bytes> {
+    /// The next piece; an error breaks the body off, where its form has no place for one.
+    async fn next(&mut self) -> Option<Result<Bytes, BoxError>> {
         match self.phase {
             Phase::Over => return None,
             Phase::Opening => {
                 self.phase = Phase::First;
                 let opening = self.framing.opening();
                 if !opening.is_empty() {
-                    return Some(Bytes::from_static(opening));
+                    return Some(Ok(Bytes::from_static(opening)));
                 }
             }
             Phase::First | Phase::Further => {}
@@ -81,16 +97,15 @@ impl State {
         let is_first = self.phase == Phase::First;
         let message = match self.message().await {
             Next::Message(message) => message,
-            Next::Silence => return self.framing.heartbeat().map(Bytes::from_static),
+            Next::Silence => {
+                return self.framing.heartbeat().map(|beat| Ok(Bytes::from_static(beat)));
+            }
             Next::End => {
                 self.phase = Phase::Over;
                 let closing = self.framing.closing();
-                return (!closing.is_empty()).then(|| Bytes::from_static(closing));
+                return (!closing.is_empty()).then(|| Ok(Bytes::from_static(closing)));
             }
-            Next::Failure(status) => {
-                self.phase = Phase::Over;
-                return self.framing.error(&fault::problem_json(&status), is_first);
-            }
+            Next::Failure(status) => return Some(self.fail(&status, is_first)),
         };
         self.phase = Phase::Further;
         match self.found.response(&message) {
@@ -99,14 +114,19 @@ impl State {
                     Framing::Events => serde_json::from_slice(&reply.body).unwrap_or_default(),
                     Framing::Lines | Framing::Array | Framing::Raw => Resumable::default(),
                 };
-                Some(self.framing.message(&reply.body, is_first, Some(&token.resume_token)))
+                Some(Ok(self.framing.message(&reply.body, is_first, Some(&token.resume_token))))
             }
             Err(error) => {
-                self.phase = Phase::Over;
                 let status = Status::from(rpc::Error::internal(&error));
-                self.framing.error(&fault::problem_json(&status), is_first)
+                Some(self.fail(&status, is_first))
             }
         }
+    }
+
+    fn fail(&mut self, status: &Status, is_first: bool) -> Result<Bytes, BoxError> {
+        self.phase = Phase::Over;
+        let word = fault::last_word(status, self.form);
+        self.framing.error(&word, is_first).ok_or_else(|| "the answer broke off".into())
     }
 
     async fn message(&mut self) -> Next {
@@ -114,7 +134,7 @@ impl State {
             return first.map_or(Next::End, Next::Message);
         }
         let wait = match self.framing {
-            Framing::Events => self.deadline.0.min(std::time::Instant::now() + HEARTBEAT),
+            Framing::Events => self.deadline.0.min(std::time::Instant::now() + self.heartbeat),
             Framing::Lines | Framing::Array | Framing::Raw => self.deadline.0,
         };
         let message = tokio::time::timeout_at(wait.into(), self.messages.message());
@@ -134,4 +154,61 @@ enum Next {
     Silence,
     End,
     Failure(Status),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::time::Instant;
+
+    use crate::methods::ROUTES;
+    use crate::upstream::BytesCodec;
+    use transcode::Lookup;
+
+    const _: () = assert!(HEARTBEAT.as_secs() == 15, "R59");
+
+    /// A stream whose service says nothing.
+    fn silent(framing: Framing, left: Duration) -> State {
+        let Lookup::Found(found) = ROUTES.find(&http::Method::GET, "/v1/workspaces/w/clicks:watch")
+        else {
+            panic!("there is a stream");
+        };
+        let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Status>>());
+        let messages = Streaming::new_response(BytesCodec, body, http::StatusCode::OK, None, None);
+        State {
+            found,
+            framing,
+            form: ErrorForm::Problem,
+            messages,
+            deadline: Deadline(Instant::now() + left),
+            leaving: CancellationToken::new(),
+            first: None,
+            phase: Phase::First,
+            heartbeat: Duration::from_millis(1),
+        }
+    }
+
+    #[tokio::test]
+    async fn r59_a_silent_stream_of_events_beats_between_its_events() {
+        let mut state = silent(Framing::Events, Duration::from_secs(60));
+        for _ in 0..2 {
+            let beat = state.next().await.expect("it goes on").expect("and is whole");
+            assert_eq!(&beat[..], b":\n\n", "a comment, which no event is cut by");
+        }
+        state.first = Some(Some(Bytes::new()));
+        let event = state.next().await.expect("it goes on").expect("and is whole");
+        assert_eq!(&event[..], b"data: {}\n\n");
+        state.deadline = Deadline(Instant::now());
+        let last = state.next().await.expect("a last word").expect("in the stream");
+        assert!(last.starts_with(b"event: error\ndata: {"), "{last:?}");
+        assert!(state.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn r29_raw_bytes_that_fail_are_broken_off() {
+        let mut state = silent(Framing::Raw, Duration::ZERO);
+        assert!(state.next().await.expect("not a clean end").is_err());
+        assert!(state.next().await.is_none());
+    }
 }

@@ -4,8 +4,11 @@
 mod edge {
     mod api;
     mod browsers;
+    mod caching;
     mod clients;
+    mod documents;
     mod doubles;
+    mod errors;
     mod keys;
     mod limits;
     mod port;

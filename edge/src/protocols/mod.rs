@@ -36,9 +36,11 @@ use rpc::Deadline;
 use tokio::sync::oneshot;
 use tonic::Status;
 
+use crate::access;
 use crate::body::Body;
 use crate::body::BoxError;
 use crate::cors::HOP_BY_HOP;
+use crate::fault;
 use crate::fault::Fault;
 use crate::protocols::call::Codec;
 use crate::protocols::call::Protocol;
@@ -58,6 +60,7 @@ pub(crate) use call::Call;
 pub(crate) use call::is_grpc;
 pub use coding::Coding;
 pub use coding::Codings;
+pub(crate) use coding::WORTH_BYTES_MIN;
 pub use method::Method;
 pub use method::Methods;
 pub(crate) use outbound::broken_off;
@@ -90,7 +93,7 @@ where
             if head.version < Version::HTTP_2 {
                 upstream::linger(body).await;
             }
-            fault.into_response()
+            fault.into_response(fault::form(&head.headers))
         }
     }
 }
@@ -143,6 +146,7 @@ where
     let longest = backend.timeout_max(method).map(|longest| Deadline(now + longest));
     let deadline = upstream::stated(&head.headers, now)?.into_iter().chain(longest).min();
     let mut metadata = backend.admit(method, &head).await?;
+    access::note(&head.extensions, &metadata);
 
     let query = (head.method == HttpMethod::GET)
         .then(|| GetQuery::of(head.uri.query().unwrap_or_default()));

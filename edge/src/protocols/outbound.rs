@@ -11,9 +11,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
 use http_body::SizeHint;
+use proto::common::v1::ErrorReason;
+use rpc::Error;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::Code;
 use tonic::Status;
 
 use crate::body::BoxError;
@@ -60,7 +63,7 @@ impl Ends {
         if let Some(timer) = &mut self.timer
             && timer.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(rpc::Error::deadline_exceeded().into());
+            return Poll::Ready(Error::deadline_exceeded().into());
         }
         if let Some(leaving) = &mut self.leaving
             && leaving.as_mut().poll(cx).is_ready()
@@ -109,7 +112,7 @@ impl Outbound {
         let frame = frames.next(|_, length| {
             let is_too_long = length as usize > remake.bytes_max;
             let why = "a message of the answer is longer than it may be";
-            if is_too_long { Err(Status::resource_exhausted(why)) } else { Ok(()) }
+            if is_too_long { Err(too_long(why)) } else { Ok(()) }
         })?;
         let Some(frame) = frame else { return Ok(None) };
         let frame = remake.frame(frame).map_err(|fault| *fault.status)?;
@@ -168,7 +171,12 @@ impl Outbound {
 
 /// What an answer without any status is.
 pub(crate) fn broken_off() -> Status {
-    Status::unknown("the answer broke off")
+    Error::new(Code::Unknown, ErrorReason::PeerNotGrpc, "the answer broke off").into()
+}
+
+/// What an answer is that is longer than it may be: a retry is not advised.
+pub(crate) fn too_long(why: &str) -> Status {
+    Error::new(Code::ResourceExhausted, ErrorReason::BodyTooLarge, why).into()
 }
 
 /// The trailers of gRPC-Web: `name: value` in lines, without an empty one at their end.

@@ -14,6 +14,7 @@ use tonic::Code;
 use tonic::Status;
 
 use crate::body::Body;
+use crate::caching;
 use crate::fault::Fault;
 use crate::protocols::GRPC_ENCODING;
 use crate::protocols::REPLY_BYTES_MAX;
@@ -30,6 +31,7 @@ use crate::protocols::frame::HEAD_BYTES;
 use crate::protocols::method::Method;
 use crate::protocols::outbound::Ends;
 use crate::protocols::outbound::broken_off;
+use crate::protocols::outbound::too_long;
 use crate::protocols::outcome::Outcome;
 
 /// Answers with what a service says, once it has said it all.
@@ -76,8 +78,9 @@ pub(super) async fn answer(
     }
     headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
     if is_get && !headers.contains_key(header::CACHE_CONTROL) {
-        // Who asked was let in by a header: nothing shared may keep the answer, unless the service says so.
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+        // Who asked was let in by a header: nothing shared may keep the answer, unless the service or the method's proto says so.
+        let control = caching::declared(&method.path).unwrap_or(caching::NOBODY);
+        headers.insert(header::CACHE_CONTROL, control);
     }
     Ok(response)
 }
@@ -92,7 +95,7 @@ async fn whole(mut body: tonic::body::Body) -> Result<(Bytes, Option<HeaderMap>)
             Ok(data) => {
                 if first.len() + more.len() + data.len() > REPLY_BYTES_MAX + HEAD_BYTES {
                     let why = "the answer is longer than it may be";
-                    return Err(Status::resource_exhausted(why));
+                    return Err(too_long(why));
                 }
                 more.extend_from_slice(&data);
             }

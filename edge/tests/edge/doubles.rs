@@ -49,6 +49,10 @@ pub(super) struct State {
     pub(super) clicks: Vec<Result<analytics::WatchClicksResponse, Status>>,
     /// While set, a watch does not end by itself.
     pub(super) watches_last: bool,
+    /// The `etag` of every link, if they have one.
+    pub(super) link_etag: String,
+    /// What `CountClicks` fails with.
+    pub(super) failure: Option<Status>,
 }
 
 /// The doubles, under every service's name.
@@ -214,7 +218,8 @@ impl links::links_service_server::LinksService for Doubles {
         if name.ends_with("missing") {
             return Err(rpc::Error::not_found(name).into());
         }
-        let link = links::Link { name, ..links::Link::default() };
+        let etag = self.state().link_etag.clone();
+        let link = links::Link { name, etag, ..links::Link::default() };
         Ok(Response::new(links::GetLinkResponse { link: Some(link) }))
     }
 
@@ -240,18 +245,32 @@ impl links::links_service_server::LinksService for Doubles {
         Err(Status::unimplemented("not in these tests"))
     }
 
+    /// Every change makes the `etag` one character longer.
     async fn update_link(
         &self,
-        _: Request<links::UpdateLinkRequest>,
+        request: Request<links::UpdateLinkRequest>,
     ) -> Result<Response<links::UpdateLinkResponse>, Status> {
-        Err(Status::unimplemented("not in these tests"))
+        self.called(&request)?;
+        let mut link = request.into_inner().link.unwrap_or_default();
+        let mut state = self.state();
+        if !link.etag.is_empty() && link.etag != state.link_etag {
+            return Err(rpc::Error::etag_mismatch().into());
+        }
+        state.link_etag.push('x');
+        link.etag = state.link_etag.clone();
+        Ok(Response::new(links::UpdateLinkResponse { link: Some(link) }))
     }
 
     async fn delete_link(
         &self,
-        _: Request<links::DeleteLinkRequest>,
+        request: Request<links::DeleteLinkRequest>,
     ) -> Result<Response<links::DeleteLinkResponse>, Status> {
-        Err(Status::unimplemented("not in these tests"))
+        self.called(&request)?;
+        let etag = request.into_inner().etag;
+        if !etag.is_empty() && etag != self.state().link_etag {
+            return Err(rpc::Error::etag_mismatch().into());
+        }
+        Ok(Response::new(links::DeleteLinkResponse {}))
     }
 }
 
@@ -263,7 +282,8 @@ impl analytics::analytics_service_server::AnalyticsService for Doubles {
         &self,
         _: Request<analytics::CountClicksRequest>,
     ) -> Result<Response<analytics::CountClicksResponse>, Status> {
-        Err(Status::unimplemented("not in these tests"))
+        let failure = self.state().failure.clone();
+        Err(failure.unwrap_or_else(|| Status::unimplemented("not in these tests")))
     }
 
     async fn list_click_intervals(

@@ -11,6 +11,7 @@ use super::clients::request;
 use super::world::World;
 use super::world::route;
 
+/// R56: who may keep a redirect is said, and HEAD has the same headers.
 #[tokio::test]
 async fn a_click_is_redirected_and_on_the_bus_with_all_that_is_kept_of_it() {
     let world = World::with(|config| config.trusted_proxies = vec!["127.0.0.0/8".to_owned()]).await;
@@ -80,6 +81,24 @@ async fn the_forwarding_header_tells_visitors_apart_only_behind_a_trusted_proxy(
     }
 }
 
+/// R57: with the link remembered nobody is asked, and each redirect's click was written before it was answered.
+#[tokio::test]
+async fn r57_a_remembered_link_needs_no_service_and_loses_no_click() {
+    let world = World::start().await;
+    world.put("sale", 1, Some(route("https://shop.example")));
+    assert_eq!(world.send("GET", "/sale", &[]).await.status, 302);
+    let resolves = world.doubles.state().resolves;
+    world.doubles.state().is_away = true;
+    for _ in 0..20 {
+        let answer = world.send("GET", "/sale", &[]).await;
+        assert_eq!((answer.status, answer.body.len()), (302, 0));
+        assert_eq!(answer.header("content-type"), None);
+    }
+    assert_eq!(world.doubles.state().resolves, resolves);
+    assert_eq!(world.clicks(21).await.len(), 21);
+}
+
+/// R56, R55: nothing that is no redirect is kept by anyone.
 #[tokio::test]
 async fn a_link_that_leads_nowhere_says_why_as_a_problem() {
     let world = World::start().await;

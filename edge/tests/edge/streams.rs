@@ -120,3 +120,29 @@ async fn a_stop_ends_open_streams_with_a_last_word_instead_of_waiting_for_them()
     let stopped = world.stopped().await;
     assert!(stopped.is_ok(), "{stopped:?}");
 }
+
+/// R59: what a proxy or a browser must know, at once, and nothing that would hold an event back.
+#[tokio::test]
+async fn r59_events_are_neither_kept_nor_compressed_nor_cut() {
+    let world = World::start().await;
+    let country = "x".repeat(100 * 1024);
+    let large = WatchedClick { country: country.clone(), ..WatchedClick::default() };
+    let large = WatchClicksResponse { click: Some(large), resume_token: "b".to_owned() };
+    for (accept, media_type) in
+        [("text/event-stream", "text/event-stream"), ("*/*", "application/x-ndjson")]
+    {
+        world.doubles.state().clicks = vec![click("a"), Ok(large.clone())];
+        let answer = watch(&world, accept, &[("accept-encoding", "gzip, br, zstd")]).await;
+        assert_eq!(answer.header("content-type"), Some(media_type));
+        assert_eq!(answer.header("cache-control"), Some("no-cache, no-transform"));
+        assert_eq!(answer.header("x-accel-buffering"), Some("no"));
+        assert_eq!(answer.header("content-encoding"), None);
+        assert_eq!((answer.header("etag"), answer.header("content-length")), (None, None));
+        let text = answer.text();
+        let data = text.lines().filter(|line| line.contains(&country)).collect::<Vec<_>>();
+        assert_eq!(data.len(), 1, "one line of {} bytes", 100 * 1024);
+        let json = data[0].trim_start_matches("data: ");
+        let event: serde_json::Value = serde_json::from_str(json).expect("whole");
+        assert_eq!(event["click"]["country"], country);
+    }
+}

@@ -52,6 +52,22 @@ pub fn adopt(span: &Span, headers: &HeaderMap) {
     drop(span.set_parent(Context::new().with_remote_span_context(parent)));
 }
 
+/// The id of the trace that a span is in; of the one that headers name, where telemetry is off. 32 hexadecimal digits.
+#[must_use]
+pub fn id(span: &Span, headers: &HeaderMap) -> Option<String> {
+    let context = span.context();
+    let span = context.span().span_context().clone();
+    if span.is_valid() {
+        return Some(span.trace_id().to_string());
+    }
+    let named = headers.get(&TRACEPARENT).filter(|value| is_well_formed(value));
+    let trace = named.and_then(|value| value.to_str().ok()?.split('-').nth(1));
+    if let Some(trace) = trace.filter(|id| id.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+        return Some(trace.to_ascii_lowercase());
+    }
+    b3::read(headers).map(|span| span.trace_id().to_string())
+}
+
 /// The span that headers name. A malformed `traceparent` is as good as none.
 fn parent(headers: &HeaderMap) -> Option<SpanContext> {
     if headers.get(&TRACEPARENT).is_some_and(is_well_formed) {

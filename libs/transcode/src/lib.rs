@@ -8,18 +8,20 @@
 //!    gets of its answer with [`Match::response`] (the messages of a stream are put together by [`Framing`]),
 //! 4. turns what went wrong into a [`Problem`].
 //!
-//! Who needs JSON alone has a [`Schema`]. What a path binds is never changed by query or body: [`Match::request`] refuses such a
+//! [`RouteTable::openapi`] describes the table. Who needs JSON alone has a [`Schema`]. What a path binds is never changed by query or body: [`Match::request`] refuses such a
 //! request. No input makes any of it panic.
 
 mod accept;
 mod check;
 mod error;
+mod etag;
 mod framing;
 mod incoming;
 mod lexer;
 mod mask;
 mod names;
 mod number;
+mod openapi;
 mod path;
 mod problem;
 mod query;
@@ -43,6 +45,8 @@ pub use error::TranscodeError;
 pub use error::Violation;
 pub use framing::Framing;
 pub use incoming::Incoming;
+pub use openapi::About;
+pub use openapi::Access;
 pub use problem::ErrorForm;
 pub use problem::Problem;
 pub use problem::http_status;

@@ -179,7 +179,7 @@ fn path_fields(
     Ok(bound)
 }
 
-fn by_proto_name(message: &Message, name: &str) -> Option<usize> {
+pub(crate) fn by_proto_name(message: &Message, name: &str) -> Option<usize> {
     message.fields.iter().position(|field| *field.name == *name)
 }
 

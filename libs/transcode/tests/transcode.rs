@@ -6,8 +6,12 @@ mod binding;
 mod json;
 #[path = "transcode/loading.rs"]
 mod loading;
+#[path = "transcode/openapi.rs"]
+mod openapi;
 #[path = "transcode/options.rs"]
 mod options;
+#[path = "transcode/preconditions.rs"]
+mod preconditions;
 #[path = "transcode/properties.rs"]
 mod properties;
 #[path = "transcode/raw.rs"]

@@ -70,6 +70,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: crate::audit_command::Command,
     },
+    /// Print the OpenAPI 3.1 document of the public API, as an edge serves it at /v1/openapi.json
+    Openapi,
     /// The configuration
     Config {
         #[command(subcommand)]

@@ -205,6 +205,8 @@ mod tests {
             ("[bus]\nuri = 'rabbit://a'\n", "bus.uri"),
             ("[edge]\ntrusted_proxies = ['10.0.0.0/33']\n", "edge.trusted_proxies"),
             ("[edge]\ncors_origins = ['app.example']\n", "edge.cors_origins"),
+            ("[edge]\naccess_log = 'some'\n", "edge.access_log"),
+            ("[edge]\naccess_log_lines_max = 0\n", "edge.access_log_lines_max"),
             ("[links]\nlisten = 'nowhere'\n", "links.listen"),
             ("[links.postgres]\nprimari = 'x'\n", "links.postgres.primari"),
             ("[links]\n", "links.postgres"),

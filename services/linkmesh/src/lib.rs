@@ -80,6 +80,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Identity { command } => Box::pin(identity_command::run(command)).await,
         Command::Analytics { command } => Box::pin(analytics_command::run(command)).await,
         Command::Audit { command } => Box::pin(audit_command::run(command)).await,
+        Command::Openapi => print::json(&edge::openapi()),
         Command::Config { command } => config_check::run(command),
     }
 }

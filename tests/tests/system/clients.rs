@@ -51,6 +51,11 @@ pub async fn a_browser_creates_clicks_and_watches(api: &Api) -> anyhow::Result<(
     run_client(api, "node/run.sh", &["browser"]).await
 }
 
+/// The edge's OpenAPI document is a good one by redocly, and schemathesis finds no answer that it does not describe.
+pub async fn the_openapi_document_is_what_the_edge_does(api: &Api) -> anyhow::Result<()> {
+    run_client(api, "openapi/run.sh", &[]).await
+}
+
 /// grpcurl, knowing no proto, lists and describes services and calls them with the key.
 pub async fn grpcurl_lists_describes_and_calls(api: &Api, domain: &str) -> anyhow::Result<()> {
     let services = grpcurl(api, &[], &["list"]).await?;

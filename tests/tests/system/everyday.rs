@@ -76,6 +76,12 @@ async fn a_generated_python_client_creates_clicks_and_reads() -> anyhow::Result<
 }
 
 #[tokio::test]
+async fn the_openapi_document_is_what_the_edge_does() -> anyhow::Result<()> {
+    let (_, api) = workspace().await?;
+    clients::the_openapi_document_is_what_the_edge_does(&api).await
+}
+
+#[tokio::test]
 async fn a_node_client_creates_clicks_watches_and_reads() -> anyhow::Result<()> {
     let (_, api) = workspace().await?;
     clients::node_creates_clicks_watches_and_reads(&api).await

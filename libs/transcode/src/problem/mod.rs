@@ -217,6 +217,11 @@ pub fn http_status(grpc_code: i32) -> StatusCode {
     of_code(grpc_code).1
 }
 
+/// The name of a gRPC code; `UNKNOWN` for a number that is none.
+pub(crate) fn code_name(grpc_code: i32) -> &'static str {
+    of_code(grpc_code).0
+}
+
 fn of_code(grpc_code: i32) -> (&'static str, StatusCode) {
     match grpc_code {
         0 => ("OK", StatusCode::OK),

@@ -11,7 +11,7 @@ const RANDOM_CHARS: usize = 7;
 /// One case, and without look-alikes (0 o, 1 i l j), so that a slug can be read from paper.
 const ALPHABET: &[u8; 30] = b"23456789abcdefghkmnpqrstuvwxyz";
 /// What the edge or a crawler asks for on every host, and what an operator may want to; in lower case, sorted.
-const RESERVED: [&str; 21] = [
+const RESERVED: [&str; 22] = [
     "_root",
     "admin",
     "api",
@@ -19,6 +19,7 @@ const RESERVED: [&str; 21] = [
     "assets",
     "connect",
     "console",
+    "docs",
     "favicon",
     "grpc",
     "health",
