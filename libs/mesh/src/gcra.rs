@@ -40,13 +40,24 @@ impl Gcra {
         Self { interval, tolerance: interval.saturating_mul(u64::from(burst) - 1) }
     }
 
-    /// What is left to each of `shares` that split the rate without a word between them: together never more than the whole.
-    /// Of a burst that has fewer calls than there are shares each has one all the same, or it would let nothing through ever.
+    /// The same by a clock that counts in so many ticks, with as large a burst: the interval is a multiple of that, upwards.
+    #[must_use]
+    pub fn by(&self, ticks: u64) -> Self {
+        let interval = self.interval.div_ceil(ticks).saturating_mul(ticks);
+        Self { interval, tolerance: (self.tolerance / self.interval).saturating_mul(interval) }
+    }
+
+    /// What is left to each of `shares` that split the rate without a word between them: whole calls, rounded down, so that together
+    /// they never let more through than the whole would. Where there are more shares than calls in the burst each has one all
+    /// the same, or it would let nothing through ever.
     #[must_use]
     pub fn share(&self, shares: u32) -> Self {
-        let interval = self.interval.saturating_mul(u64::from(shares.max(1)));
-        let burst = self.tolerance.saturating_add(self.interval);
-        Self { interval, tolerance: burst.saturating_sub(interval) }
+        let shares = u64::from(shares.max(1));
+        let calls = self.tolerance / self.interval + 1;
+        let of_each = (calls / shares).max(1);
+        let whole = self.interval.saturating_mul(calls);
+        let interval = whole.div_ceil(of_each).max(self.interval.saturating_mul(shares));
+        Self { interval, tolerance: interval.saturating_mul(of_each - 1) }
     }
 
     /// How many calls fit at once into a bucket whose next arrival lies so far ahead.
@@ -226,6 +237,13 @@ mod tests {
         let bucket = Bucket::default();
         assert_eq!(share.take(&bucket, Duration::ZERO, 1), Ok(()));
         assert_eq!(share.take(&bucket, Duration::ZERO, 1), Err(Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn by_a_coarser_clock_the_burst_is_the_same_and_the_interval_never_shorter() {
+        let coarse = Gcra::new(3, Duration::from_secs(1), 3).by(16_384);
+        assert_eq!((coarse.interval % 16_384, coarse.room(Duration::ZERO)), (0, 3));
+        assert!(coarse.interval >= Gcra::new(3, Duration::from_secs(1), 3).interval);
     }
 
     #[test]
