@@ -7,7 +7,10 @@
 //! Each edge keeps the last that Redis said of a caller, and goes on from there alone. So the switch lets a caller have at most what
 //! the buckets of those edges hold that had not met it, at most one limit in all, and nothing beyond the limit afterwards.
 
+mod caller;
+mod clock;
 mod local;
+mod metrics;
 mod rules;
 mod store;
 #[cfg(test)]
@@ -19,24 +22,22 @@ use std::hash::RandomState;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use service::ConfigError;
 use tokio_util::sync::CancellationToken;
 
 use crate::NAME;
+use crate::limits::caller::Caller;
+use crate::limits::caller::Kind;
+use crate::limits::clock::Clock;
 use crate::limits::local::Table;
+use crate::limits::metrics::Metrics;
 use crate::limits::rules::Rule;
 use crate::limits::rules::Rules;
 use crate::limits::store::Decided;
@@ -46,6 +47,8 @@ use crate::proved::Proved;
 use crate::proved::Who;
 use crate::visitors::Visitors;
 
+pub(crate) use caller::Charge;
+pub(crate) use caller::Client;
 pub(crate) use rules::RulesFile;
 pub(crate) use verdict::Told;
 pub(crate) use verdict::Verdict;
@@ -86,152 +89,6 @@ struct Inner {
     clock: Clock,
     draft_headers: bool,
     metrics: Metrics,
-}
-
-/// The time that limits go by.
-#[derive(Debug, Clone)]
-enum Clock {
-    /// Since this edge began; Redis has its own.
-    Own(Instant),
-    /// A test's, in microseconds, for Redis too.
-    #[cfg(test)]
-    Told(Arc<std::sync::atomic::AtomicU64>),
-}
-
-#[derive(Debug, Clone)]
-struct Metrics {
-    refused: Family<Limit, Counter>,
-    refused_redirects: Counter,
-    reloads: Family<Reload, Counter>,
-    edges: Gauge,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Limit {
-    limit: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reload {
-    result: &'static str,
-}
-
-/// Whose requests are counted together.
-#[derive(Debug, Clone)]
-pub(crate) struct Caller {
-    kind: Kind,
-    /// What it is called in Redis; none if it can't be named there.
-    id: Option<[u8; 16]>,
-    hash: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
-    Key,
-    User,
-    Address,
-}
-
-/// What a request was charged to its address, in case it need not have been.
-#[derive(Debug)]
-pub(crate) struct Charge {
-    caller: Caller,
-    rule: Arc<Rule>,
-}
-
-/// Where a request is from, and what its answer says about limits; an extension of the request.
-#[derive(Debug, Clone)]
-pub(crate) struct Client {
-    pub(crate) address: IpAddr,
-    /// What was decided last about it.
-    told: Arc<Mutex<Option<Told>>>,
-}
-
-impl Kind {
-    fn letter(self) -> char {
-        match self {
-            Self::Key => 'k',
-            Self::User => 'u',
-            Self::Address => 'a',
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Key => "key",
-            Self::User => "user",
-            Self::Address => "address",
-        }
-    }
-}
-
-impl Caller {
-    /// A bucket's name in Redis. What stands in braces is what a cluster of Redis shares out by: a caller's buckets stay together.
-    fn bucket(&self, rule: &Rule) -> Option<String> {
-        let id = u128::from_be_bytes(self.id?);
-        Some(format!("limit:{{{}{id:032x}}}:{}", self.kind.letter(), rule.bucket))
-    }
-}
-
-impl Client {
-    pub(crate) fn at(address: IpAddr) -> Self {
-        Self { address, told: Arc::default() }
-    }
-
-    /// Has the answer say this, in place of what it would have said before.
-    pub(crate) fn tell(&self, told: Told) {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
-    }
-
-    pub(crate) fn told(&self) -> Option<Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl Clock {
-    fn now(&self) -> Duration {
-        match self {
-            Self::Own(began) => began.elapsed(),
-            #[cfg(test)]
-            Self::Told(micros) => Duration::from_micros(micros.load(Ordering::Relaxed)),
-        }
-    }
-
-    fn for_redis(&self) -> Option<Duration> {
-        match self {
-            Self::Own(_) => None,
-            #[cfg(test)]
-            Self::Told(_) => Some(self.now()),
-        }
-    }
-
-    fn since(&self, instant: Instant) -> Duration {
-        match self {
-            Self::Own(began) => instant.saturating_duration_since(*began),
-            #[cfg(test)]
-            Self::Told(_) => self.now(),
-        }
-    }
-}
-
-impl Metrics {
-    fn register(registry: &mut Registry, store: &StoreMetrics) -> Self {
-        let refused = Family::<Limit, Counter>::default();
-        let reloads = Family::<Reload, Counter>::default();
-        let edges = Gauge::default();
-        registry.register("edge_rate_limited", "Refused requests, by limit", refused.clone());
-        let help = "Changed files of limits, by what became of them";
-        registry.register("edge_limits_reloads", help, reloads.clone());
-        let help = "Edges among which limits are split when Redis is away";
-        registry.register("edge_limits_edges", help, edges.clone());
-        let help = "1 while this edge decides about limits alone, at its share";
-        registry.register("edge_limits_local", help, store.is_local.clone());
-        let help = "How often Redis was left alone because it did not answer about limits in time";
-        registry.register("edge_limits_losses", help, store.losses.clone());
-        let redirect = Limit { limit: "redirect".to_owned() };
-        let refused_redirects = refused.get_or_create_owned(&redirect);
-        Self { refused, refused_redirects, reloads, edges }
-    }
 }
 
 impl Limits {
@@ -366,8 +223,7 @@ impl Limits {
             }
         };
         if let Some((place, _)) = decided.refused {
-            let limit = Limit { limit: rules[place].name.clone() };
-            self.0.metrics.refused.get_or_create(&limit).inc();
+            self.0.metrics.refuse(&rules[place].name);
         }
         Verdict::new(caller.kind, caller.id, rules, &decided, shares)
     }
@@ -475,7 +331,7 @@ impl Limits {
                 "refused"
             }
         };
-        self.0.metrics.reloads.get_or_create(&Reload { result }).inc();
+        self.0.metrics.reload(result);
     }
 }
 

@@ -11,7 +11,7 @@ use http::HeaderValue;
 use rpc::Error;
 use rpc::Quota;
 
-use crate::limits::Kind;
+use crate::limits::caller::Kind;
 use crate::limits::rules::Rule;
 use crate::limits::store::Decided;
 

@@ -205,6 +205,8 @@ mod tests {
             ("[bus]\nuri = 'rabbit://a'\n", "bus.uri"),
             ("[edge]\ntrusted_proxies = ['10.0.0.0/33']\n", "edge.trusted_proxies"),
             ("[edge]\ncors_origins = ['app.example']\n", "edge.cors_origins"),
+            ("[edge.limits]\nwait_max = '2s'\n", "edge.limits.wait_max"),
+            ("[edge.limits]\nfiel = 'limits.toml'\n", "edge.limits.fiel"),
             ("[links]\nlisten = 'nowhere'\n", "links.listen"),
             ("[links.postgres]\nprimari = 'x'\n", "links.postgres.primari"),
             ("[links]\n", "links.postgres"),

@@ -15,9 +15,9 @@ use stack::TemporaryFolder;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::Clock;
 use crate::limits::Limits;
 use crate::limits::Options;
+use crate::limits::clock::Clock;
 use crate::limits::rules::Rules;
 use crate::limits::store;
 use crate::limits::store::Store;

@@ -6,35 +6,17 @@ use toml::{Table, Value, toml};
 use super::roster::Member;
 use super::site::Site;
 use super::tokens;
+use crate::limits;
 
 /// Links that name no domain live on this one, which needs no DNS.
 pub(super) const LINK_DOMAIN: &str = "localhost";
-
-/// The edges' limits, which they read again when the file changes.
-const LIMITS_FILE: &str = "limits.toml";
-/// All load comes from this machine, with a key of the lowest tier: it is let through. The other tiers are as everywhere.
-const LIMITS: &str = "\
-# Read again when it changes. What is not here has its default.
-[tiers]
-free = 10000000
-[addresses]
-minute = 10000000
-[redirects]
-second = 10000000
-[services.identity]
-minute = 10000000
-hour = 10000000
-";
 
 pub(super) const ZONE: &str = "local-a";
 pub(super) const REGION: &str = "local";
 
 /// Writes every service's `config.toml`.
 pub(super) fn write_all(site: &mut Site) -> anyhow::Result<()> {
-    if !site.folder.join(LIMITS_FILE).exists() {
-        // Whatever somebody wrote there stays.
-        site.write_private(LIMITS_FILE, LIMITS)?;
-    }
+    limits::write_missing(&site.folder.join(limits::FILE))?;
     for member in Member::services() {
         let Member::Service(service, _) = member else { continue };
         let folder = site.member_folder(member)?;
@@ -97,11 +79,13 @@ fn own_section(site: &mut Site, service: &'static str, member: Member) -> anyhow
         };
         let aliases = Table::from_iter([("127.0.0.1".to_owned(), Value::from(LINK_DOMAIN))]);
         own.insert("domain_aliases".into(), Value::Table(aliases));
-        let file = site.folder.join(LIMITS_FILE).to_string_lossy().into_owned();
-        own.insert(
-            "limits".into(),
-            Value::Table(Table::from_iter([("file".to_owned(), file.into())])),
-        );
+        let limits = site.folder.join(limits::FILE).to_string_lossy().into_owned();
+        // All processes share one machine: a Redis that waits for its turn is not away.
+        let limits = toml! {
+            file = limits
+            wait_max = "250ms"
+        };
+        own.insert("limits".into(), Value::Table(limits));
         if let Some(places) = stack::locate::country_database() {
             own.insert("places_file".into(), places.to_string_lossy().as_ref().into());
         }
