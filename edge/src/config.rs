@@ -14,6 +14,9 @@ use crate::address::TrustedProxies;
 use crate::cors::Cors;
 use crate::tls::TlsFiles;
 
+const LIMITS_WAIT: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(1);
+
 /// The section `[edge]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -43,6 +46,8 @@ pub struct Config {
     pub spool_bytes_max: u64,
     /// What access tokens must say.
     pub tokens: TokensConfig,
+    /// How often clients may ask.
+    pub limits: LimitsConfig,
     /// Origins of browser pages that may call the API; `*` is every origin, without credentials.
     pub cors_origins: Vec<String>,
     /// Which requests have a line in the log, on the target `access`: `off`, `calls` of the API, or `all`, redirects too.
@@ -67,6 +72,51 @@ pub struct TokensConfig {
     pub audience: String,
 }
 
+/// The section `[edge.limits]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// A TOML file of limits that is read again when it changes; what it does not say has the default shown here, each 1 to
+    /// 10,000,000. Absent: the defaults.
+    ///
+    /// ```toml
+    /// # Requests a minute of each API key and each user, by tier.
+    /// [tiers]
+    /// free = 100
+    /// premium = 1000
+    /// enterprise = 10000
+    /// # Of each address (IPv6: each /64), requests a minute whose sender is not proved.
+    /// [addresses]
+    /// minute = 100
+    /// # Of each address at each edge, requests a second for short links.
+    /// [redirects]
+    /// second = 100
+    /// # Requests to a service by each caller; up to 64 services.
+    /// [services.identity]
+    /// minute = 1000
+    /// hour = 10000
+    /// [services.content]
+    /// minute = 500
+    /// hour = 5000
+    /// ```
+    pub file: Option<PathBuf>,
+    /// `redis://host:port` that limits are kept in, for one that evicts nothing. Absent: `edge.redis`; where that is absent too,
+    /// each edge decides alone, at its share.
+    pub redis: Option<String>,
+    /// How long a request waits for Redis before this edge decides alone, 1 ms to 1 s.
+    #[serde(with = "service::duration")]
+    pub wait_max: Duration,
+    /// Whether answers have the draft's `RateLimit` and `RateLimit-Policy` beside `X-RateLimit-*`.
+    pub draft_headers: bool,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        let wait_max = Duration::from_millis(5);
+        Self { file: None, redis: None, wait_max, draft_headers: false }
+    }
+}
+
 impl Default for TokensConfig {
     fn default() -> Self {
         Self { issuer: "linkmesh".to_owned(), audience: "linkmesh".to_owned() }
@@ -88,6 +138,7 @@ impl Default for Config {
             body_bytes_max: 16 * 1024 * 1024,
             spool_bytes_max: 8 * 1024 * 1024 * 1024,
             tokens: TokensConfig::default(),
+            limits: LimitsConfig::default(),
             cors_origins: vec!["*".to_owned()],
             access_log: AccessLog::Off,
             access_log_lines_max: 1_000,
@@ -130,6 +181,11 @@ impl Config {
             ),
             ("edge.drain_max", self.drain_max <= hour, "must be 0s to 1h"),
             ("edge.ship_max", self.ship_max <= hour, "must be 0s to 1h"),
+            (
+                "edge.limits.wait_max",
+                LIMITS_WAIT.contains(&self.limits.wait_max),
+                "must be 1ms to 1s",
+            ),
             ("edge.tokens.issuer", !self.tokens.issuer.is_empty(), "must not be empty"),
             ("edge.tokens.audience", !self.tokens.audience.is_empty(), "must not be empty"),
         ];

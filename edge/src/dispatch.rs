@@ -27,6 +27,7 @@ use crate::documents;
 use crate::fault;
 use crate::fault::Fault;
 use crate::gateway::Gateway;
+use crate::limits::Client;
 use crate::listener::Handler;
 use crate::observed::Observation;
 use crate::protocols;
@@ -74,7 +75,7 @@ async fn answer(edge: &Arc<Edge>, peer: SocketAddr, request: Request<Incoming>) 
         let span = tracing::debug_span!("redirect", method, route = SLUG_ROUTE);
         rpc::trace::adopt(&span, request.headers());
         let carried = Carried::of(request.headers());
-        let answer = edge.redirects.answer(peer.ip(), &request).instrument(span);
+        let answer = edge.redirects.answer(peer.ip(), &request, began).instrument(span);
         let response = carried.scope(answer).await;
         let (status, took) = (response.status().as_u16(), began.elapsed());
         tracing::debug!(method, route = SLUG_ROUTE, status, ?took, "answered");
@@ -143,11 +144,13 @@ async fn call(
     request = Request::from_parts(head, body);
     let found = if spoken.is_none() { Some(find_rest(&request)) } else { None };
     let method = named.or_else(|| found.as_ref()?.as_ref().ok().map(|(_, method)| *method));
+    let client = Client::at(edge.redirects.proxies.client(peer.ip(), request.headers()));
     if method.is_some_and(|method| method.path.starts_with(IDENTITY))
-        && let Some(network) = edge.redirects.network(peer.ip(), request.headers())
+        && let Some(network) = edge.redirects.network(client.address)
     {
         request.extensions_mut().insert(network);
     }
+    request.extensions_mut().insert(client.clone());
     let carried = Carried::of(request.headers());
     let (mut response, observation) = match spoken {
         Some(Ok(call)) => {
@@ -179,6 +182,9 @@ async fn call(
             (response, observation(route, None, entry))
         }
     };
+    if let Some(told) = client.told() {
+        told.add_headers(response.headers_mut(), gateway.limits.has_draft_headers());
+    }
     gateway.cors.allow(origin.as_ref(), response.headers_mut());
     security::add(response.headers_mut(), edge.is_tls);
     if is_head {

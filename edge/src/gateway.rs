@@ -21,11 +21,16 @@ use crate::cors::Cors;
 use crate::grants::Grants;
 use crate::health;
 use crate::keys::Keys;
+use crate::limits::Charge;
+use crate::limits::Client;
+use crate::limits::Limits;
+use crate::limits::Verdict;
 use crate::methods;
 use crate::protocols::Backend;
 use crate::protocols::Codings;
 use crate::protocols::Method;
 use crate::statuses;
+use crate::proved::Proved;
 use crate::tokens;
 use crate::tokens::Tokens;
 use crate::upstream;
@@ -37,6 +42,7 @@ pub(crate) struct Gateway {
     pub(crate) keys: Keys,
     pub(crate) tokens: Tokens,
     pub(crate) grants: Grants,
+    pub(crate) limits: Limits,
     pub(crate) body_bytes_max: usize,
     pub(crate) cors: Cors,
     /// Health and reflection, which the edge answers itself.
@@ -46,23 +52,78 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// The principal of whoever sent these headers; none for a method that does not ask.
+    /// The principal of whoever sent this head, whose limits have room for it; none for a method that does not ask.
+    ///
+    /// An address is charged before anything is proved, unless these credentials were found good here before: that is a look
+    /// into a table, and nobody's guess. What turns out to be good is given back, so that an address pays for guesses alone.
     async fn principal(
         &self,
         method: &Method,
-        headers: &HeaderMap,
+        head: &Parts,
     ) -> Result<Option<HeaderValue>, Status> {
-        if !methods::asks_who(method) {
+        if health::is_health(&method.path) {
+            // Whether anyone is there is asked most when too much is asked.
             return Ok(None);
         }
+        let client = head.extensions.get::<Client>();
+        let client = client.ok_or_else(|| Error::internal(&"a request without its client"))?;
         let now = Timestamp::now();
-        if let Some(token) = tokens::presented(headers) {
-            let who = self.tokens.signed_in(token, now.as_second()).await?;
-            let now_micros = now.as_microsecond();
-            return self.grants.principal(who.user, who.session, now_micros).await.map(Some);
+        let service = methods::service(method);
+        if !methods::asks_who(method) {
+            self.charge(client, Some(service), now).await?;
+            return Ok(None);
         }
-        self.keys.principal(headers, now.as_microsecond()).await.map(Some)
+        let charge = if self.knows(&head.headers, now) {
+            None
+        } else {
+            Some(self.charge(client, None, now).await?)
+        };
+        let proved = self.prove(&head.headers, now).await?;
+        let (verdict, ()) = tokio::join!(self.limits.caller(&proved, service), async {
+            if let Some(charge) = charge {
+                self.limits.give_back(charge).await;
+            }
+        });
+        let_in(client, &verdict)?;
+        Ok(Some(proved.metadata))
     }
+
+    async fn charge(
+        &self,
+        client: &Client,
+        service: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Charge, Status> {
+        let charged = self.limits.address(client.address, service, now.as_microsecond());
+        let (verdict, charge) = charged.await;
+        let_in(client, &verdict)?;
+        Ok(charge)
+    }
+
+    /// Whether these credentials were found good here before.
+    fn knows(&self, headers: &HeaderMap, now: Timestamp) -> bool {
+        match tokens::presented(headers) {
+            Some(token) => self.tokens.knows(token, now.as_second()),
+            None => self.keys.knows(headers),
+        }
+    }
+
+    async fn prove(&self, headers: &HeaderMap, now: Timestamp) -> Result<Proved, Status> {
+        let now_micros = now.as_microsecond();
+        let Some(token) = tokens::presented(headers) else {
+            return self.keys.proved(headers, now_micros).await;
+        };
+        let who = self.tokens.signed_in(token, now.as_second()).await?;
+        self.grants.proved(who.user, who.session, now_micros).await
+    }
+}
+
+/// Has the answer say how its client stands with its limits, and goes on if they have room.
+fn let_in(client: &Client, verdict: &Verdict) -> Result<(), Error> {
+    if let Some(told) = verdict.told() {
+        client.tell(told);
+    }
+    verdict.check()
 }
 
 impl Backend for Gateway {
@@ -88,7 +149,7 @@ impl Backend for Gateway {
     /// Nothing of a client's own metadata passes, so that nothing can pass for ours: no `linkmesh-*`, no `grpc-internal-*`, no
     /// forwarding header.
     async fn admit(&self, method: &Method, head: &Parts) -> Result<HeaderMap, Status> {
-        let principal = self.principal(method, &head.headers).await?;
+        let principal = self.principal(method, head).await?;
         Ok(upstream::metadata(principal, &head.extensions))
     }
 

@@ -21,6 +21,9 @@ use rpc::UserId;
 use tonic::Status;
 use tonic::metadata::BinaryMetadataValue;
 
+use crate::proved::Proved;
+use crate::proved::Who;
+
 /// How long `identity` may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer of `identity` is fresh, from its read on the primary.
@@ -42,6 +45,7 @@ pub(crate) struct Grants {
 struct Known {
     /// Grants and tier: an encoded principal without its caller, to which one is only prepended.
     encoded: Vec<u8>,
+    tier: wire::Tier,
 }
 
 impl Grants {
@@ -60,23 +64,25 @@ impl Grants {
         }
     }
 
-    /// The value of `linkmesh-principal-bin` for a user whose session was proved.
+    /// What is known of a user whose session was proved.
     ///
     /// # Errors
     /// What `identity` fails with.
-    pub(crate) async fn principal(
+    pub(crate) async fn proved(
         &self,
         user: UserId,
         session: SessionId,
         now_micros: i64,
-    ) -> Result<HeaderValue, Status> {
+    ) -> Result<Proved, Status> {
         let client = self.client.clone();
         let read = move || grants(client.clone(), user, now_micros);
         let entry = self.known.get(user.as_bytes(), now_micros, read).await?;
         let encoded = encode(Caller::User { user, session }, entry.value.as_ref());
         let encoded = BinaryMetadataValue::from_bytes(&encoded);
-        HeaderValue::from_bytes(encoded.as_encoded_bytes())
-            .map_err(|error| Error::internal(&error).into())
+        let metadata = HeaderValue::from_bytes(encoded.as_encoded_bytes())
+            .map_err(|error| Status::from(Error::internal(&error)))?;
+        let tier = entry.value.as_ref().map_or(wire::Tier::Free, |known| known.tier);
+        Ok(Proved { metadata, who: Who::User(user), tier })
     }
 
     /// Takes notice of a change of what a user may do.
@@ -113,21 +119,25 @@ async fn grants(
     let answer = answer.map_err(|_| Status::from(Error::deadline_exceeded()))??.into_inner();
     Grant::read(&answer.grants).map_err(|error| Status::from(Error::internal(&error)))?;
     let read_time = answer.read_time.and_then(|time| rpc::time::from_proto("time", &time).ok());
+    let tier = answer.tier();
     let encoded = wire::Principal { caller: None, grants: answer.grants, tier: answer.tier };
     Ok(Filled {
         version: answer.version,
         read_micros: read_time.map_or(now_micros, jiff::Timestamp::as_microsecond),
-        value: Some(Known { encoded: encoded.encode_to_vec() }),
+        value: Some(Known { encoded: encoded.encode_to_vec(), tier }),
     })
 }
 
 impl cache::Stored for Known {
     fn encode(&self, into: &mut Vec<u8>) {
+        into.extend_from_slice(&i32::from(self.tier).to_be_bytes());
         into.extend_from_slice(&self.encoded);
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        Some(Self { encoded: bytes.to_vec() })
+        let (tier, encoded) = bytes.split_first_chunk()?;
+        let tier = wire::Tier::try_from(i32::from_be_bytes(*tier)).ok()?;
+        Some(Self { encoded: encoded.to_vec(), tier })
     }
 }
 
@@ -149,7 +159,7 @@ mod tests {
             grants: grants.iter().map(Grant::to_proto).collect(),
             tier: wire::Tier::Premium.into(),
         };
-        let known = Known { encoded: known.encode_to_vec() };
+        let known = Known { encoded: known.encode_to_vec(), tier: wire::Tier::Premium };
         let caller = Caller::User { user: UserId::new(), session: SessionId::new() };
         let expected = Principal { caller, grants: grants.to_vec(), tier: wire::Tier::Premium };
         assert_eq!(Principal::decode(&encode(caller, Some(&known))), Ok(expected));

@@ -35,6 +35,11 @@ pub(crate) fn local_service(path: &str) -> Option<&'static str> {
     [HEALTH, REFLECTION[0], REFLECTION[1]].into_iter().find(|local| *local == service)
 }
 
+/// Whether a gRPC path is health's.
+pub(crate) fn is_health(path: &str) -> bool {
+    local_service(path) == Some(HEALTH)
+}
+
 /// The services that the edge answers itself.
 pub(crate) fn routes(mesh: mesh::Mesh, ready: watch::Receiver<bool>) -> anyhow::Result<Routes> {
     let public = methods::services();

@@ -13,12 +13,18 @@ use http::HeaderName;
 use http::HeaderValue;
 use http::header;
 use proto::common::v1::ErrorReason;
+use proto::common::v1::Tier;
 use proto::identity::v1::AuthenticateRequest;
 use proto::identity::v1::authentication_service_client::AuthenticationServiceClient;
+use rpc::ApiKeyId;
+use rpc::Caller;
 use rpc::Error;
 use rpc::Principal;
 use tonic::Status;
 use tonic::metadata::BinaryMetadataValue;
+
+use crate::proved::Proved;
+use crate::proved::Who;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// How long `identity` may take.
@@ -44,6 +50,8 @@ pub(crate) struct Keys {
 struct Known {
     /// The principal as services get it.
     metadata: HeaderValue,
+    id: ApiKeyId,
+    tier: Tier,
     /// When the key expires, in microseconds since 1970; `i64::MAX`: never.
     expire_micros: i64,
 }
@@ -64,23 +72,32 @@ impl Keys {
         }
     }
 
-    /// The value of `linkmesh-principal-bin` for whoever sent these headers.
+    /// Whether these headers hold a key that is known here: a good one, as far as that needs no proof.
+    pub(crate) fn knows(&self, headers: &HeaderMap) -> bool {
+        let Ok(key) = presented(headers) else { return false };
+        self.known.held(&cache_key(&key)).is_some_and(|entry| entry.value.is_some())
+    }
+
+    /// Whoever sent these headers.
     ///
     /// # Errors
     /// CREDENTIALS_MISSING, API_KEY_INVALID, or what `identity` fails with.
-    pub(crate) async fn principal(
+    pub(crate) async fn proved(
         &self,
         headers: &HeaderMap,
         now_micros: i64,
-    ) -> Result<HeaderValue, Status> {
+    ) -> Result<Proved, Status> {
         let key = presented(headers)?;
-        let digest = key.digest();
-        let cache_key = [key.prefix().as_bytes(), digest.as_bytes()].concat();
+        let cache_key = cache_key(&key);
         let client = self.client.clone();
         let read = move || authenticate(client.clone(), key.clone(), now_micros);
         let entry = self.known.get(&cache_key, now_micros, read).await?;
         match &entry.value {
-            Some(known) if now_micros < known.expire_micros => Ok(known.metadata.clone()),
+            Some(known) if now_micros < known.expire_micros => Ok(Proved {
+                metadata: known.metadata.clone(),
+                who: Who::Key(known.id),
+                tier: known.tier,
+            }),
             Some(_) | None => Err(invalid("the API key is unknown, revoked or expired").into()),
         }
     }
@@ -100,6 +117,10 @@ impl Keys {
 
 fn invalid(message: &str) -> Error {
     Error::unauthenticated(ErrorReason::ApiKeyInvalid, message)
+}
+
+fn cache_key(key: &ApiKey) -> Vec<u8> {
+    [key.prefix().as_bytes(), key.digest().as_bytes()].concat()
 }
 
 /// The key in `authorization: Bearer …`, or else in `x-api-key`.
@@ -144,10 +165,15 @@ async fn authenticate(
         Some(principal) => {
             let principal = Principal::try_from(principal)
                 .map_err(|error| Status::from(Error::internal(&error)))?;
+            let Caller::ApiKey { key: id, .. } = principal.caller else {
+                return Err(Error::internal(&"a key's principal is another's").into());
+            };
             let encoded = BinaryMetadataValue::from_bytes(&principal.encode());
             Some(Known {
                 metadata: HeaderValue::from_bytes(encoded.as_encoded_bytes())
                     .map_err(|error| Status::from(Error::internal(&error)))?,
+                id,
+                tier: principal.tier,
                 // A time that can't be read must not make a key live for ever.
                 expire_micros: match &answer.expire_time {
                     None => i64::MAX,
@@ -166,13 +192,19 @@ async fn authenticate(
 impl cache::Stored for Known {
     fn encode(&self, into: &mut Vec<u8>) {
         into.extend_from_slice(&self.expire_micros.to_be_bytes());
+        into.extend_from_slice(&i32::from(self.tier).to_be_bytes());
+        into.extend_from_slice(self.id.as_bytes());
         into.extend_from_slice(self.metadata.as_bytes());
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let (expire_micros, metadata) = bytes.split_first_chunk()?;
+        let (expire_micros, bytes) = bytes.split_first_chunk()?;
+        let (tier, bytes) = bytes.split_first_chunk()?;
+        let (id, metadata) = bytes.split_first_chunk::<16>()?;
         Some(Self {
             metadata: HeaderValue::from_bytes(metadata).ok()?,
+            id: ApiKeyId::from_slice(id).ok()?,
+            tier: Tier::try_from(i32::from_be_bytes(*tier)).ok()?,
             expire_micros: i64::from_be_bytes(*expire_micros),
         })
     }

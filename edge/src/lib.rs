@@ -21,12 +21,14 @@ mod gateway;
 mod grants;
 mod health;
 mod keys;
+mod limits;
 mod listener;
 mod methods;
 mod observed;
 mod patience;
 mod places;
 pub mod protocols;
+mod proved;
 mod redirect;
 mod reply;
 mod rest;
@@ -65,6 +67,7 @@ use crate::dispatch::Edge;
 use crate::gateway::Gateway;
 use crate::grants::Grants;
 use crate::keys::Keys;
+use crate::limits::Limits;
 use crate::places::Places;
 use crate::redirect::RedirectMetrics;
 use crate::redirect::Redirects;
@@ -76,6 +79,7 @@ pub use access::AccessLog;
 pub use body::Body;
 pub use body::BoxError;
 pub use config::Config;
+pub use config::LimitsConfig;
 pub use config::TokensConfig;
 pub use documents::openapi;
 pub use listener::Handler;
@@ -151,6 +155,16 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
     let tokens = Tokens::new(expected, cx.mesh.clone());
     let grants = Grants::new(&cache_metrics, cx.mesh.clone());
     let visitors = Visitors::default();
+    let (limits, limits_file) = {
+        let options = limits::Options {
+            file: config.limits.file.as_deref(),
+            redis: config.limits.redis.as_deref().or(config.redis.as_deref()),
+            wait_max: config.limits.wait_max,
+            draft_headers: config.limits.draft_headers,
+            visitors: visitors.clone(),
+        };
+        Limits::open(options, &mut cx.metrics.lock())?
+    };
     let (ready, is_ready) = watch::channel(false);
     let lower = |(host, domain): (String, String)| (host.to_ascii_lowercase(), domain);
     let edge = Edge {
@@ -158,6 +172,7 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
             routes: routes.clone(),
             aliases: config.domain_aliases.into_iter().map(lower).collect(),
             proxies,
+            limits: limits.clone(),
             places,
             visitors: visitors.clone(),
             spool: spool.clone(),
@@ -169,6 +184,7 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
             keys: keys.clone(),
             tokens: tokens.clone(),
             grants: grants.clone(),
+            limits: limits.clone(),
             body_bytes_max: config.body_bytes_max,
             cors,
             local: health::routes(cx.mesh.clone(), is_ready.clone())?,
@@ -188,7 +204,8 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
         ready,
     };
 
-    let (bus, mesh) = (cx.bus, cx.mesh);
+    let (bus, mesh, instance) = (cx.bus, cx.mesh, cx.instance);
+    let for_limits = mesh.clone();
     let (for_links, for_keys) = (bus.clone(), bus.clone());
     let (for_users, for_sessions) = (bus.clone(), bus.clone());
     let mut tasks = vec![
@@ -201,6 +218,7 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
             |stop| changes::sessions(tokens, for_sessions, stop)
         }),
         Task::new("signing-keys", |stop| tokens.run(stop)),
+        Task::new("limits", |stop| limits.run(limits_file, for_limits, instance, stop)),
         Task::new("salts", |stop| visitors.run(mesh, stop)),
         // Last: by then the listener has appended all there will be.
         Task::new("shipper", |stop| Shipper::run(spool, bus, bus::topics::LINK_EVENTS.name, stop))

@@ -50,6 +50,12 @@ pub(crate) fn find(path: &str) -> Option<&'static Method> {
     METHODS.find(path)
 }
 
+/// The service that a method is of, as limits name it: `links` of `/linkmesh.links.v1.LinksService/GetLink`. Empty for none of ours.
+pub(crate) fn service(method: &Method) -> &str {
+    let package = method.path.strip_prefix("/linkmesh.").unwrap_or_default();
+    package.split('.').next().unwrap_or_default()
+}
+
 /// Whether the method's caller has to prove anything.
 pub(crate) fn asks_who(method: &Method) -> bool {
     if find_local(&method.path).is_some() {
@@ -91,6 +97,9 @@ mod tests {
             assert!(find(internal).is_none(), "{internal}");
         }
         assert!(!services().contains("linkmesh.links.v1.ResolverService"));
-        assert!(find_local("/grpc.health.v1.Health/Check").is_some());
+        assert!(
+            find_local("/grpc.health.v1.Health/Check").is_some_and(|it| service(it).is_empty())
+        );
+        assert_eq!(get.map(service), Some("links"));
     }
 }

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Instant;
 
-use http::HeaderMap;
 use http::HeaderValue;
 use http::Method;
 use http::Request;
@@ -27,6 +27,7 @@ use crate::click;
 use crate::click::Seen;
 use crate::fault;
 use crate::fault::Fault;
+use crate::limits::Limits;
 use crate::places::Place;
 use crate::places::Places;
 use crate::routes::HOST_BYTES_MAX;
@@ -47,6 +48,7 @@ pub(crate) struct Redirects {
     pub(crate) routes: Routes,
     pub(crate) aliases: HashMap<String, String>,
     pub(crate) proxies: TrustedProxies,
+    pub(crate) limits: Limits,
     pub(crate) places: Option<Places>,
     pub(crate) visitors: Visitors,
     pub(crate) spool: bus::spool::Spool,
@@ -62,6 +64,7 @@ pub(crate) struct RedirectMetrics {
     disabled: Counter,
     expired: Counter,
     unavailable: Counter,
+    limited: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -87,19 +90,29 @@ impl RedirectMetrics {
             disabled: counter("disabled"),
             expired: counter("expired"),
             unavailable: counter("unavailable"),
+            limited: counter("limited"),
         }
     }
 }
 
 impl Redirects {
-    /// Which network a request is from.
-    pub(crate) fn network(&self, peer: IpAddr, headers: &HeaderMap) -> Option<NetworkHash> {
-        let address = self.proxies.client(peer, headers);
+    /// Which network an address is of.
+    pub(crate) fn network(&self, address: IpAddr) -> Option<NetworkHash> {
         self.visitors.network(Timestamp::now().as_microsecond(), address)
     }
 
     /// Answers a GET or HEAD for one path segment.
-    pub(crate) async fn answer<B>(&self, peer: IpAddr, request: &Request<B>) -> Response<Body> {
+    pub(crate) async fn answer<B>(
+        &self,
+        peer: IpAddr,
+        request: &Request<B>,
+        now: Instant,
+    ) -> Response<Body> {
+        let address = self.proxies.client(peer, request.headers());
+        if let Err(error) = self.limits.redirect(address, now) {
+            self.metrics.limited.inc();
+            return Fault::from(error).into_response();
+        }
         let now_micros = Timestamp::now().as_microsecond();
         let found = match (self.domain(request), slug(request.uri().path())) {
             (Some(domain), Some(slug)) => {
@@ -128,7 +141,7 @@ impl Redirects {
         };
         match target.decide(request.uri().query(), now_micros) {
             Decision::Redirect(location) => {
-                self.record(target, domain.as_bytes(), peer, request, now_micros).await;
+                self.record(target, domain.as_bytes(), address, request, now_micros).await;
                 self.metrics.redirected.inc();
                 redirect(target.status, location)
             }
@@ -164,12 +177,11 @@ impl Redirects {
         &self,
         target: &Target,
         domain: &[u8],
-        peer: IpAddr,
+        address: IpAddr,
         request: &Request<B>,
         now_micros: i64,
     ) {
         let headers = request.headers();
-        let address = self.proxies.client(peer, headers);
         let place = self.places.as_ref().map_or_else(Place::default, |places| places.find(address));
         let visitor = self.visitors.hash(now_micros, address, click::user_agent(headers), domain);
         let is_head = request.method() == Method::HEAD;

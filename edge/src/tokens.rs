@@ -128,6 +128,11 @@ impl Tokens {
         }))
     }
 
+    /// Whether a token was proved here not long ago.
+    pub(crate) fn knows(&self, token: &str, now_seconds: i64) -> bool {
+        self.remembered(&hash(token), now_seconds).is_some()
+    }
+
     /// Who is signed in by a token.
     ///
     /// # Errors
@@ -137,8 +142,7 @@ impl Tokens {
         token: &str,
         now_seconds: i64,
     ) -> Result<SignedIn, Status> {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+        let hash = hash(token);
         let who = match self.remembered(&hash, now_seconds) {
             Some(who) => who,
             None => {
@@ -274,6 +278,12 @@ pub(crate) fn presented(headers: &HeaderMap) -> Option<&str> {
     let text = text.trim();
     let is_token = text.bytes().filter(|byte| *byte == b'.').count() == 2;
     (scheme.eq_ignore_ascii_case("bearer") && is_token).then_some(text)
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+    hash
 }
 
 async fn published(

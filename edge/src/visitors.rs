@@ -73,11 +73,28 @@ impl Visitors {
     /// Which network an address is of, as far as this day is concerned: its first 32 bits (IPv4) or 64 (IPv6), which is what one
     /// subscriber has. None without the day's salt.
     pub(crate) fn network(&self, now_micros: i64, address: IpAddr) -> Option<NetworkHash> {
+        // Shorter than what a visitor's hash begins with, so no network is a visitor.
+        self.network_under(b"", now_micros, address)
+    }
+
+    /// What the limits of an address's network are counted under, as far as this day is concerned. It is in Redis, where nobody
+    /// shall find what services are told: the same bits, under another beginning.
+    pub(crate) fn limited(&self, now_micros: i64, address: IpAddr) -> Option<NetworkHash> {
+        // Of a length that neither a visitor's nor a network's input has.
+        self.network_under(b"limit", now_micros, address)
+    }
+
+    fn network_under(
+        &self,
+        beginning: &[u8],
+        now_micros: i64,
+        address: IpAddr,
+    ) -> Option<NetworkHash> {
         let day = now_micros.div_euclid(DAY_MICROS);
         let salts = self.0.load();
         let salt = salts.iter().find(|salt| salt.day == day)?;
         let mut context = hmac::Context::with_key(&salt.key);
-        // Shorter than what a visitor's hash begins with, so no network is a visitor.
+        context.update(beginning);
         match address.to_canonical() {
             IpAddr::V4(v4) => context.update(&v4.octets()),
             IpAddr::V6(v6) => context.update(&v6.octets()[..8]),
@@ -86,7 +103,7 @@ impl Visitors {
     }
 
     /// Takes the salts of today and tomorrow, and drops all others. Returns whether tomorrow's is among them.
-    fn install(&self, salts: &[Salt], now_micros: i64) -> bool {
+    pub(crate) fn install(&self, salts: &[Salt], now_micros: i64) -> bool {
         let today = now_micros.div_euclid(DAY_MICROS);
         let kept: Vec<DaySalt> = salts
             .iter()
@@ -186,6 +203,21 @@ mod tests {
         assert!(!visitors.install(&[salt(20_000, 2), Salt { day: 20_001, key: vec![1] }], NOON));
         visitors.wipe(NOON + DAY_MICROS);
         assert_eq!(hash(&visitors, NOON, "192.0.2.1"), None);
+    }
+
+    #[test]
+    fn what_limits_are_counted_under_is_of_a_network_and_no_other_hash_of_it() {
+        let visitors = Visitors::default();
+        visitors.install(&[salt(20_000, 2)], NOON);
+        let limited = |address: &str| visitors.limited(NOON, address.parse().expect("an address"));
+        let one = limited("192.0.2.1");
+        assert_eq!(one, limited("::ffff:192.0.2.1"));
+        assert_ne!(one, limited("192.0.2.2"));
+        assert_ne!(one, visitors.network(NOON, IpAddr::from([192, 0, 2, 1])));
+        assert_eq!(limited("2001:db8::1"), limited("2001:db8::2:1"));
+        assert_ne!(limited("2001:db8::1"), limited("2001:db8:0:1::1"));
+        let tomorrow = visitors.limited(NOON + DAY_MICROS, IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(tomorrow, None);
     }
 
     #[test]

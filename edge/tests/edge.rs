@@ -13,6 +13,7 @@ mod edge {
     mod limits;
     mod port;
     mod protocols;
+    mod rates;
     mod redirects;
     mod streams;
     mod tokens;

@@ -1,6 +1,7 @@
 //! An edge that runs, with doubles behind it, a bus in a folder and a key that is valid.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use auth::ApiKey;
@@ -45,10 +46,17 @@ pub(super) struct World {
     pub(super) key: ApiKey,
     pub(super) principal: Principal,
     pub(super) stop: CancellationToken,
+    /// Where its metrics are.
+    admin: SocketAddr,
+    /// The file that its limits are read from.
+    limits: PathBuf,
     running: JoinSet<anyhow::Result<()>>,
     _folder: tempfile::TempDir,
 }
 
+/// Limits that no test comes near which is not about them.
+const LIFTED: &str = "[tiers]\nfree = 1000000\n[addresses]\nminute = 1000000\n\
+                      [redirects]\nsecond = 1000000\n";
 const LINKS: [&str; 2] = ["linkmesh.links.v1.ResolverService", "linkmesh.links.v1.LinksService"];
 const IDENTITY: [&str; 2] =
     ["linkmesh.identity.v1.AuthenticationService", "linkmesh.identity.v1.JsonWebKeysService"];
@@ -56,13 +64,20 @@ const ANALYTICS: [&str; 2] =
     ["linkmesh.analytics.v1.AnalyticsService", "linkmesh.analytics.v1.SaltsService"];
 
 impl World {
-    /// With the defaults of the configuration, but for the port.
+    /// With the defaults of the configuration, but for the port and the limits.
     pub(super) async fn start() -> Self {
         Self::with(|_| ()).await
     }
 
     pub(super) async fn with(configure: impl FnOnce(&mut edge::Config)) -> Self {
+        Self::limited(LIFTED, configure).await
+    }
+
+    /// With these limits.
+    pub(super) async fn limited(limits: &str, configure: impl FnOnce(&mut edge::Config)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        let limits_file = folder.path().join("limits.toml");
+        std::fs::write(&limits_file, limits).expect("written");
         let doubles = Doubles::new();
         let key = ApiKey::generate().expect("entropy");
         let scopes = [Scope::LinksRead, Scope::LinksWrite, Scope::AnalyticsRead];
@@ -78,6 +93,7 @@ impl World {
             drain_max: Duration::from_secs(10),
             ..edge::Config::default()
         };
+        config.limits.file = Some(limits_file.clone());
         configure(&mut config);
         let mut host_config = HostConfig::default();
         host_config.host.data = folder.path().to_owned();
@@ -121,8 +137,20 @@ impl World {
                 ended = running.join_next() => panic!("the host ended: {ended:?}"),
             }
         });
-        let (_, address, bus) = started.await.expect("it starts in time").expect("it tells");
-        let world = Self { address, doubles, bus, key, principal, stop, running, _folder: folder };
+        let (addresses, address, bus) =
+            started.await.expect("it starts in time").expect("it tells");
+        let world = Self {
+            address,
+            doubles,
+            bus,
+            key,
+            principal,
+            stop,
+            admin: addresses.admin,
+            limits: limits_file,
+            running,
+            _folder: folder,
+        };
         world.until_services_are_found().await;
         world
     }
@@ -147,6 +175,21 @@ impl World {
             all
         })
         .await;
+    }
+
+    /// Has other limits hold, as soon as the edge has read them.
+    pub(super) fn limit(&self, limits: &str) {
+        let new = self.limits.with_extension("new");
+        std::fs::write(&new, limits).expect("written");
+        std::fs::rename(&new, &self.limits).expect("renamed");
+    }
+
+    /// A sample of the edge's metrics; none if there is no such.
+    pub(super) async fn metric(&self, sample: &str) -> Option<f64> {
+        let asked = request("GET", "/metrics", &[], "");
+        let text = Connection::http1(self.admin).await.send(asked).await.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        line.map(|value| value.trim().parse().expect("a number"))
     }
 
     pub(super) fn uri(&self, path: &str) -> String {

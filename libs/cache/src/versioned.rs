@@ -117,6 +117,12 @@ impl<V: Stored, E: Clone + Send + Sync + 'static> Versioned<V, E> {
         }
     }
 
+    /// What is here, however old it is. Nothing is read and nothing counted.
+    #[must_use]
+    pub fn held(&self, key: &[u8]) -> Option<Arc<Entry<V>>> {
+        self.0.shard(key).get(key).cloned()
+    }
+
     /// What is known of `key`, reading L2 or the source if need be; requests for one key share a read. `read` must have a
     /// deadline of its own.
     ///

@@ -10,6 +10,7 @@ mod described;
 mod descriptors;
 mod etcd;
 mod file;
+pub mod gcra;
 mod http2;
 pub mod identity;
 mod inherited;

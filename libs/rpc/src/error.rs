@@ -12,6 +12,7 @@ use tonic::Code;
 use tonic::Status;
 use tonic_types::ErrorDetails;
 use tonic_types::FieldViolation;
+use tonic_types::QuotaViolation;
 use tonic_types::StatusExt as _;
 
 /// What is wrong with one field.
@@ -20,6 +21,15 @@ pub struct Violation {
     /// The field's path in the request, as `link.destination_uri`.
     pub field: String,
     /// What is wrong, with the limit: "must have at most 2,048 bytes, has 3,000".
+    pub description: String,
+}
+
+/// A quota that is used up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quota {
+    /// Whose: a kind of caller, such as `key`; never an address.
+    pub subject: String,
+    /// What the quota is: "100 requests in 60s".
     pub description: String,
 }
 
@@ -38,6 +48,8 @@ pub struct Error {
     pub violations: Vec<Violation>,
     /// For `RetryInfo`: when trying again may help.
     pub retry_after: Option<Duration>,
+    /// For `QuotaFailure`.
+    pub quota: Option<Box<Quota>>,
 }
 
 impl Error {
@@ -51,6 +63,7 @@ impl Error {
             metadata: Vec::new(),
             violations: Vec::new(),
             retry_after: None,
+            quota: None,
         }
     }
 
@@ -255,6 +268,10 @@ impl From<Error> for Status {
         if let Some(wait) = error.retry_after {
             details.set_retry_info(Some(wait));
         }
+        if let Some(quota) = error.quota {
+            let Quota { subject, description } = *quota;
+            details.set_quota_failure(vec![QuotaViolation::new(subject, description)]);
+        }
         Self::with_error_details(error.code, error.message, details)
     }
 }
@@ -287,5 +304,16 @@ mod tests {
         let status = Status::from(Error::overloaded("too many", Duration::from_secs(3)));
         let wait = status.get_details_retry_info().expect("overload names a wait").retry_delay;
         assert_eq!(wait, Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn an_error_of_a_quota_says_whose_and_which() {
+        let mut error = Error::rate_limited("too many", Duration::from_secs(3));
+        let quota = Quota { subject: "key".to_owned(), description: "2 in 1s".to_owned() };
+        error.quota = Some(Box::new(quota));
+        let status = Status::from(error);
+        let failure = status.get_details_quota_failure().expect("it was given");
+        assert_eq!(failure.violations[0].subject, "key");
+        assert!(status.get_details_retry_info().is_some());
     }
 }

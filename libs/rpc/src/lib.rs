@@ -19,6 +19,7 @@ pub mod trace;
 
 pub use deadline::Deadline;
 pub use error::Error;
+pub use error::Quota;
 pub use error::Violation;
 pub use id::ApiKeyId;
 pub use id::Id;

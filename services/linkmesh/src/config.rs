@@ -207,6 +207,8 @@ mod tests {
             ("[edge]\ncors_origins = ['app.example']\n", "edge.cors_origins"),
             ("[edge]\naccess_log = 'some'\n", "edge.access_log"),
             ("[edge]\naccess_log_lines_max = 0\n", "edge.access_log_lines_max"),
+            ("[edge.limits]\nwait_max = '2s'\n", "edge.limits.wait_max"),
+            ("[edge.limits]\nfiel = 'limits.toml'\n", "edge.limits.fiel"),
             ("[links]\nlisten = 'nowhere'\n", "links.listen"),
             ("[links.postgres]\nprimari = 'x'\n", "links.postgres.primari"),
             ("[links]\n", "links.postgres"),

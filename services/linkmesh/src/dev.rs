@@ -33,6 +33,7 @@ use uuid::Uuid;
 use crate::VERSION;
 use crate::config::Configuration;
 use crate::config::ServiceName;
+use crate::limits;
 use crate::migrate;
 use crate::print;
 use crate::seed;
@@ -81,6 +82,7 @@ async fn start(arguments: Arguments, stop: CancellationToken) -> anyhow::Result<
     let ports = Ports::choose(&site.data.join("ports.json"), arguments.listen)?;
     let id = kept_id(&site.data.join("id"))?;
     seal::Keyring::open_or_create(&settings::keyring(&site.data))?;
+    limits::write_missing(&site.data.join(limits::FILE))?;
     let postgres_options = stack::Options {
         // For root it may lie elsewhere: then a folder that was removed must not meet its data again.
         folder: site.data.join(format!("postgres-{}", id.simple())),

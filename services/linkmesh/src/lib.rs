@@ -10,6 +10,7 @@ mod config;
 mod config_check;
 mod dev;
 mod identity_command;
+mod limits;
 mod mesh_command;
 mod migrate;
 mod operator;

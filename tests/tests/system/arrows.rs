@@ -39,7 +39,7 @@ const DRIVERS: &[(&str, &[&str])] = &[
     ("etcd_client", &["libs/mesh/src/etcd/"]),
     ("rdkafka", &["libs/bus/"]),
     ("sqlx", &["libs/pg/", "/store.rs", "/store/"]),
-    ("redis", &["libs/cache/"]),
+    ("redis", &["libs/cache/", "edge/src/limits/store.rs"]),
     ("bb8_redis", &["libs/cache/"]),
 ];
 

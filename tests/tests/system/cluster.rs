@@ -167,11 +167,25 @@ impl Cluster {
         Ok(printed)
     }
 
+    /// Has a workspace pay for a tier.
+    pub async fn set_tier(&self, workspace: &str, tier: &str) -> anyhow::Result<()> {
+        let arguments = ["set-tier", "--workspace", workspace, tier];
+        let output = self.operate("workspace", &arguments).await?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "set-tier: {complaint}");
+        Ok(())
+    }
+
     /// Runs `linkmesh mesh …`, however it ends.
     pub async fn ask(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        self.operate("mesh", arguments).await
+    }
+
+    /// Runs a command of operators, however it ends.
+    async fn operate(&self, what: &str, arguments: &[&str]) -> anyhow::Result<Output> {
         let address = format!("identity=127.0.0.1:{}", self.value("PORT_IDENTITY_1"));
         let mut command = Command::new(LINKMESH);
-        command.arg("mesh").args(arguments).args(["--address", &address]);
+        command.arg(what).args(arguments).args(["--address", &address]);
         command.args(["--authority", self.value("AUTHORITY")]);
         command.stdin(Stdio::null()).kill_on_drop(true);
         Ok(tokio::time::timeout(COMMAND_TIMEOUT, command.output()).await??)

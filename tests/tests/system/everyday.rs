@@ -7,6 +7,7 @@ use crate::client::Api;
 use crate::clients;
 use crate::cluster::Cluster;
 use crate::counted;
+use crate::limits;
 use crate::propagation;
 use crate::tenancy;
 
@@ -51,6 +52,13 @@ async fn another_workspaces_key_finds_nothing() -> anyhow::Result<()> {
     let (cluster, one) = workspace().await?;
     let other = cluster.workspace().await?;
     tenancy::another_workspaces_key_finds_nothing(&one, &other).await
+}
+
+#[tokio::test]
+async fn a_key_has_the_limit_of_its_tier_at_all_edges_together() -> anyhow::Result<()> {
+    let (cluster, api) = workspace().await?;
+    cluster.set_tier(&api.workspace, "premium").await?;
+    limits::a_key_has_the_limit_of_its_tier_at_all_edges_together(&cluster.edges(&api)).await
 }
 
 #[tokio::test]

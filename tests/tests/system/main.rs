@@ -14,6 +14,7 @@ mod counted;
 mod everyday;
 mod faults;
 mod identity;
+mod limits;
 mod manifests;
 mod outage;
 mod policy;

@@ -2,8 +2,8 @@
 //! ALLOW, and what nothing allows is refused.
 
 use super::Access;
-use super::gcra::Bucket;
-use super::gcra::Gcra;
+use crate::gcra::Bucket;
+use crate::gcra::Gcra;
 use crate::identity::PeerIdentity;
 use crate::identity::Role;
 use crate::methods::Method;

@@ -8,7 +8,6 @@ mod concurrency;
 mod concurrency_metrics;
 mod connection;
 mod exchange;
-mod gcra;
 mod gradient;
 mod head_start;
 #[cfg(test)]

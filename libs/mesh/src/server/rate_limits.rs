@@ -1,7 +1,7 @@
 //! How often callers may call: a token bucket for each limit, caller and method. Looking one up and taking from it needs no lock.
 
-use super::gcra::Bucket;
-use super::gcra::Gcra;
+use crate::gcra::Bucket;
+use crate::gcra::Gcra;
 use crate::methods::METHODS;
 use crate::methods::Method;
 use crate::policy::RateLimit;

@@ -10,6 +10,7 @@ use service::Settings;
 use super::ports::Ports;
 use crate::config::Configuration;
 use crate::config::ServiceName;
+use crate::limits;
 
 /// The domain of links that name none. Every machine resolves it to itself.
 pub(super) const LINK_DOMAIN: &str = "localhost";
@@ -50,6 +51,8 @@ fn ours(data: &Path, ports: &Ports, postgres: &str) -> Settings {
     settings.set("edge", "mesh_listen", loopback(ports.edge));
     let aliases = HashMap::from([("127.0.0.1".to_owned(), LINK_DOMAIN)]);
     settings.set("edge", "domain_aliases", aliases);
+    let limits = HashMap::from([("file".to_owned(), folder(limits::FILE))]);
+    settings.set("edge", "limits", limits);
     if let Some(places) = stack::locate::country_database() {
         settings.set("edge", "places_file", places.display().to_string());
     }

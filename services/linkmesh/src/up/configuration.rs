@@ -6,6 +6,7 @@ use toml::{Table, Value, toml};
 use super::roster::Member;
 use super::site::Site;
 use super::tokens;
+use crate::limits;
 
 /// Links that name no domain live on this one, which needs no DNS.
 pub(super) const LINK_DOMAIN: &str = "localhost";
@@ -15,6 +16,7 @@ pub(super) const REGION: &str = "local";
 
 /// Writes every service's `config.toml`.
 pub(super) fn write_all(site: &mut Site) -> anyhow::Result<()> {
+    limits::write_missing(&site.folder.join(limits::FILE))?;
     for member in Member::services() {
         let Member::Service(service, _) = member else { continue };
         let folder = site.member_folder(member)?;
@@ -77,6 +79,13 @@ fn own_section(site: &mut Site, service: &'static str, member: Member) -> anyhow
         };
         let aliases = Table::from_iter([("127.0.0.1".to_owned(), Value::from(LINK_DOMAIN))]);
         own.insert("domain_aliases".into(), Value::Table(aliases));
+        let limits = site.folder.join(limits::FILE).to_string_lossy().into_owned();
+        // All processes share one machine: a Redis that waits for its turn is not away.
+        let limits = toml! {
+            file = limits
+            wait_max = "250ms"
+        };
+        own.insert("limits".into(), Value::Table(limits));
         if let Some(places) = stack::locate::country_database() {
             own.insert("places_file".into(), places.to_string_lossy().as_ref().into());
         }

@@ -1,0 +1,5 @@
+//! Limits over a real Redis, by a clock that a test sets: minutes pass in no time.
+
+mod away;
+mod fleet;
+mod shared;
