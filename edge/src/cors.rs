@@ -15,8 +15,8 @@ use crate::body::Body;
 const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, content-type, x-api-key, x-grpc-web, x-user-agent, grpc-timeout, grpc-encoding, \
      grpc-accept-encoding, connect-protocol-version, connect-timeout-ms, connect-content-encoding, \
-     connect-accept-encoding, content-encoding, x-server-timeout, last-event-id, traceparent, \
-     tracestate",
+     connect-accept-encoding, content-encoding, x-server-timeout, last-event-id, idempotency-key, \
+     traceparent, tracestate",
 );
 const ALLOW_METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");

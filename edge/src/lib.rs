@@ -15,6 +15,7 @@ mod fault;
 mod gateway;
 mod grants;
 mod health;
+mod idempotency;
 mod keys;
 mod listener;
 mod methods;

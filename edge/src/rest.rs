@@ -25,6 +25,7 @@ use crate::body::BoxError;
 use crate::cors::HOP_BY_HOP;
 use crate::fault::Fault;
 use crate::gateway::Gateway;
+use crate::idempotency;
 use crate::methods;
 use crate::methods::ROUTES;
 use crate::protocols::Backend as _;
@@ -73,6 +74,7 @@ where
         content_type: text(&head.headers, &header::CONTENT_TYPE),
         body: &body,
     })?;
+    let message = idempotency::identified(method, &head.headers, message)?;
 
     let left = HeaderValue::try_from(deadline.header(Instant::now()))
         .expect("digits and a letter make a header");
