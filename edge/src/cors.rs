@@ -16,8 +16,8 @@ use crate::security;
 const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, content-type, x-api-key, x-grpc-web, x-user-agent, grpc-timeout, grpc-encoding, \
      grpc-accept-encoding, connect-protocol-version, connect-timeout-ms, connect-content-encoding, \
-     connect-accept-encoding, content-encoding, x-server-timeout, last-event-id, if-match, \
-     if-none-match, traceparent, tracestate",
+     connect-accept-encoding, content-encoding, x-server-timeout, last-event-id, idempotency-key, \
+     if-match, if-none-match, traceparent, tracestate",
 );
 const ALLOW_METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");

@@ -20,6 +20,7 @@ mod fault;
 mod gateway;
 mod grants;
 mod health;
+mod idempotency;
 mod keys;
 mod limits;
 mod listener;

@@ -32,6 +32,7 @@ use crate::cors::HOP_BY_HOP;
 use crate::fault;
 use crate::fault::Fault;
 use crate::gateway::Gateway;
+use crate::idempotency;
 use crate::methods;
 use crate::methods::ROUTES;
 use crate::protocols::Backend as _;
@@ -90,6 +91,7 @@ where
     access::note(&head.extensions, &metadata);
     let body = upstream::read_body(body, gateway.body_bytes_max, deadline).await?;
     let (message, is_conditional) = message(&found, &head, &body)?;
+    let message = idempotency::identified(method, &head.headers, message)?;
 
     let left = HeaderValue::try_from(deadline.header(Instant::now()))
         .expect("digits and a letter make a header");

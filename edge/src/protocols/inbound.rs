@@ -8,14 +8,17 @@ use std::task::Poll;
 use std::task::ready;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::Frame;
 use http_body::SizeHint;
 use rpc::Deadline;
+use rpc::request_id;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use crate::body::BoxError;
 use crate::fault::Fault;
+use crate::idempotency;
 use crate::protocols::call::Call;
 use crate::protocols::call::Protocol;
 use crate::protocols::frame;
@@ -23,7 +26,9 @@ use crate::protocols::frame::Frames;
 use crate::protocols::frame::HEAD_BYTES;
 use crate::protocols::frame::Rules;
 use crate::protocols::frame::Scan;
+use crate::protocols::method::Method;
 use crate::protocols::remake::Remake;
+use crate::protocols::remake::Translation;
 use crate::protocols::text;
 use crate::upstream;
 
@@ -33,6 +38,43 @@ pub(crate) struct One {
     pub(crate) frame: frame::Frame,
     /// The bytes of frame and head as the client sent them, if it did.
     pub(crate) framed: Option<Bytes>,
+}
+
+impl One {
+    /// The frame that a service gets for it, under the request id that the request's headers name.
+    pub(crate) fn into_frame(
+        self,
+        method: &Method,
+        remake: Option<&Remake>,
+        headers: &HeaderMap,
+    ) -> Result<Bytes, Fault> {
+        if let Some(remake) = remake {
+            let is_proto = matches!(remake.translation, Translation::None);
+            let (message, _) = remake.message(self.frame)?;
+            if is_proto {
+                check_message(method, &message)?;
+            }
+            let message = idempotency::identified(method, headers, message)?;
+            return Ok(frame::encode(0, &message));
+        }
+        if self.frame.flags == 0 {
+            check_message(method, &self.frame.message)?;
+            if headers.contains_key(request_id::HEADER) {
+                let message = idempotency::identified(method, headers, self.frame.message)?;
+                return Ok(frame::encode(0, &message));
+            }
+        }
+        let encode = || frame::encode(self.frame.flags, &self.frame.message);
+        Ok(self.framed.unwrap_or_else(encode))
+    }
+}
+
+/// A service would blame itself: its library answers INTERNAL, and the mesh would take it for broken.
+fn check_message(method: &Method, message: &[u8]) -> Result<(), Fault> {
+    if method.takes(message) {
+        return Ok(());
+    }
+    Err(rpc::Error::malformed("the body is not a message of the method's type").into())
 }
 
 /// Reads the one message that a request's body holds.

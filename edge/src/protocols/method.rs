@@ -15,6 +15,8 @@ use transcode::Schema;
 use transcode::TranscodeError;
 use transcode::WriteOptions;
 
+use crate::idempotency;
+
 /// A method, as its proto has it.
 #[derive(Debug)]
 pub struct Method {
@@ -26,6 +28,8 @@ pub struct Method {
     pub server_streams: bool,
     /// Whether it is NO_SIDE_EFFECTS, so that it may be called by GET.
     pub is_read_only: bool,
+    /// The number of the field that holds a request id; none for what changes nothing.
+    pub(crate) request_id: Option<u32>,
     pub(crate) uri: Uri,
     pub(crate) input: Message,
     pub(crate) output: Message,
@@ -70,12 +74,15 @@ impl Method {
     fn new(descriptor: &MethodDescriptor, schema: &Arc<Schema>) -> Self {
         let service = descriptor.parent_service();
         let path = format!("/{}/{}", service.full_name(), descriptor.name());
+        let is_read_only =
+            transcode::idempotency(descriptor) == transcode::Idempotency::NoSideEffects;
+        let request_id = descriptor.input().get_field_by_name(idempotency::FIELD);
         Self {
+            request_id: request_id.filter(|_| !is_read_only).map(|field| field.number()),
             uri: Uri::try_from(&path).expect("names of protobuf need no escape"),
             client_streams: descriptor.is_client_streaming(),
             server_streams: descriptor.is_server_streaming(),
-            is_read_only: transcode::idempotency(descriptor)
-                == transcode::Idempotency::NoSideEffects,
+            is_read_only,
             input: Message::new(schema, &descriptor.input()),
             output: Message::new(schema, &descriptor.output()),
             path,

@@ -191,7 +191,8 @@ where
             (None, Some(body)) => inbound::read_one(call, body, rules, until).await?,
             (None, None) => return Err(Fault::body_broken()),
         };
-        tonic::body::Body::new(Full::new(one_frame(method, one, remake.as_ref())?))
+        let frame = one.into_frame(method, remake.as_ref(), &head.headers)?;
+        tonic::body::Body::new(Full::new(frame))
     };
     let request = upstream_request(method, metadata, deadline, body);
     let mut response = called(backend, request, &mut ends).await?;
@@ -232,30 +233,6 @@ fn get_message(query: &GetQuery<'_>, rules: Rules) -> Result<One, Fault> {
     }
     let flags = u8::from(rules.may_be_compressed && !message.is_empty());
     Ok(One { frame: frame::Frame { flags, message }, framed: None })
-}
-
-/// The frame that a service gets for a request's one message.
-fn one_frame(method: &Method, one: One, remake: Option<&Remake>) -> Result<Bytes, Fault> {
-    if let Some(remake) = remake {
-        let is_proto = matches!(remake.translation, Translation::None);
-        let (message, _) = remake.message(one.frame)?;
-        if is_proto {
-            check_message(method, &message)?;
-        }
-        return Ok(frame::encode(0, &message));
-    }
-    if one.frame.flags == 0 {
-        check_message(method, &one.frame.message)?;
-    }
-    Ok(one.framed.unwrap_or_else(|| frame::encode(one.frame.flags, &one.frame.message)))
-}
-
-/// A service would blame itself: its library answers INTERNAL, and the mesh would take it for broken.
-fn check_message(method: &Method, message: &[u8]) -> Result<(), Fault> {
-    if method.takes(message) {
-        return Ok(());
-    }
-    Err(rpc::Error::malformed("the body is not a message of the method's type").into())
 }
 
 fn upstream_request(

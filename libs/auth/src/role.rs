@@ -66,6 +66,12 @@ impl Role {
             Self::Billing => BILLING,
         }
     }
+
+    /// Whether whoever has it may give somebody else that role: it allows to invite, and all that the other one allows.
+    pub const fn may_give(self, role: Self) -> bool {
+        let held = self.permissions();
+        held.contains(Scope::MembersWrite) && role.permissions().without(held).is_empty()
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +88,20 @@ mod tests {
         assert_eq!(wire[0].0, 0);
         for number in [0, 6, -1] {
             assert_eq!(Role::from_number(number), None);
+        }
+    }
+
+    #[test]
+    fn a_role_is_given_by_whoever_may_invite_and_holds_all_of_it() {
+        for (giver, given) in [
+            (Role::Owner, &Role::ALL[..]),
+            (Role::Admin, &[Role::Admin, Role::Member, Role::Viewer][..]),
+            (Role::Member, &[][..]),
+            (Role::Viewer, &[][..]),
+            (Role::Billing, &[][..]),
+        ] {
+            let may: Vec<_> = Role::ALL.into_iter().filter(|role| giver.may_give(*role)).collect();
+            assert_eq!(may, given, "{giver:?}");
         }
     }
 

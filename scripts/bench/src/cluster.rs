@@ -156,7 +156,7 @@ impl Cluster {
     pub(crate) async fn change_destination(&self, name: &str, to: &str) -> anyhow::Result<()> {
         let name = name.to_owned();
         let link = Link { name, destination_uri: to.to_owned(), ..Link::default() };
-        let request = UpdateLinkRequest { link: Some(link), update_mask: None };
+        let request = UpdateLinkRequest { link: Some(link), ..Default::default() };
         let mut client = LinksServiceClient::new(self.channel.clone());
         client.update_link(self.request(request)?).await?;
         Ok(())

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use pg::requests::Request as RequestId;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
+use prost::Message;
 use proto::identity::v1 as api;
 use rpc::{Caller, Principal, SessionId, UserId, network, request_id, time};
 use tonic::Request;
@@ -12,11 +13,12 @@ use uuid::Uuid;
 
 use crate::domain::limit::{Limit, OF_ACCOUNT, OF_FACTOR, OF_NETWORK};
 use crate::domain::password::PASSWORD_BYTES_MAX;
-use crate::domain::session::LABEL_CHARS_MAX;
+use crate::domain::session::{self, LABEL_CHARS_MAX};
 use crate::domain::{Email, Error, Factor, User, Violation};
+use crate::failures::{Failed, Failures, Proof};
 use crate::passwords::Passwords;
 use crate::signer::Signer;
-use crate::store::{Failure, NewSession, Store, TokenKind};
+use crate::store::{Answer, Failure, NewSession, NewToken, Store, TokenKind};
 
 /// How long the second step of a sign-in is waited for.
 const CHALLENGE_LIFE: SignedDuration = SignedDuration::from_mins(5);
@@ -29,6 +31,7 @@ pub(crate) struct Accounts {
     pub(crate) store: Store,
     pub(crate) passwords: Passwords,
     pub(crate) signer: Signer,
+    pub(crate) failures: Failures,
     pub(crate) registrations: Counter,
 }
 
@@ -44,6 +47,14 @@ pub(crate) struct Me {
 pub(crate) enum SignedIn {
     Tokens(api::SessionTokens),
     Challenge(api::SecondFactorChallenge),
+}
+
+/// A session that is to begin.
+struct Start<'a> {
+    user: UserId,
+    label: &'a str,
+    /// What is used up by it.
+    challenge: Option<&'a KeyDigest>,
 }
 
 /// A request id, with room for what it stands for.
@@ -70,7 +81,8 @@ impl Accounts {
         let registrations = Counter::default();
         let help = "Users who proved an address and have an account";
         registry.register("user_registrations", help, registrations.clone());
-        Self { store, passwords, signer, registrations }
+        let failures = Failures::new(registry);
+        Self { store, passwords, signer, failures, registrations }
     }
 
     /// The request id of a call, if it has one; `user` is nil for calls of nobody.
@@ -79,7 +91,7 @@ impl Accounts {
         user: Uuid,
         id: &str,
         method: &str,
-        message: &impl prost::Message,
+        message: &impl Message,
     ) -> Result<Option<Identified>, rpc::Error> {
         let Some(id) = request_id::optional(id)? else { return Ok(None) };
         let fingerprint = request_id::fingerprint(method, message);
@@ -120,7 +132,11 @@ impl Accounts {
                 self.store.forgive(OF_ACCOUNT, of.as_bytes()).await?;
                 Ok(user)
             }
-            Some(_) | None => Err(Error::SignInRefused.into()),
+            found => {
+                let user = found.map(|user| user.id);
+                self.failures.note(Failed { user, proof: Proof::Password, at: now });
+                Err(Error::SignInRefused.into())
+            }
         }
     }
 
@@ -139,37 +155,60 @@ impl Accounts {
         self.proved(&user.email, password, request, now).await
     }
 
+    /// Passes on what came of a user's code; a wrong one is noted.
+    pub(crate) fn noted<T>(
+        &self,
+        user: UserId,
+        proved: Result<T, Failure>,
+        now: Timestamp,
+    ) -> Result<T, Failure> {
+        if matches!(proved, Err(Failure::Domain(Error::FactorRefused))) {
+            self.failures.note(Failed { user: Some(user), proof: Proof::Factor, at: now });
+        }
+        proved
+    }
+
     /// Takes a code of a user's second factor.
-    pub(crate) async fn prove_factor(
+    async fn prove_factor(
         &self,
         user: UserId,
         factor: &Factor,
         now: Timestamp,
     ) -> Result<(), Failure> {
         self.store.attempt(OF_FACTOR, user.as_bytes(), now).await?;
-        self.store.prove_factor(user, factor, now).await?;
+        self.noted(user, self.store.prove_factor(user, factor, now).await, now)?;
         self.store.forgive(OF_FACTOR, user.as_bytes()).await
     }
 
-    /// Signs in a user who is proved by a first factor.
-    pub(crate) async fn sign_in(
+    /// Signs in a user who is proved by a first factor, and answers with what `respond` makes of that, or made of it before under the
+    /// same request id.
+    pub(crate) async fn sign_in<R: Message + Default>(
         &self,
         user: &User,
         label: &str,
+        request: Option<RequestId<'_>>,
         now: Timestamp,
-    ) -> Result<SignedIn, Failure> {
+        respond: impl FnOnce(SignedIn) -> R,
+    ) -> Result<R, Failure> {
         if !user.totp_enabled {
-            return Ok(SignedIn::Tokens(self.begin_session(user.id, label, None, now).await?));
+            let start = Start { user: user.id, label, challenge: None };
+            let respond = |tokens| respond(SignedIn::Tokens(tokens));
+            return self.begin_session(&start, request, now, respond).await;
         }
         let token = token(CHALLENGE_SCHEME)?;
         let expire_time = now + CHALLENGE_LIFE;
-        let payload = Some(label.as_bytes());
-        let kind = TokenKind::Challenge;
-        self.store.add_token(kind, &token.digest(), user.id, payload, expire_time).await?;
-        Ok(SignedIn::Challenge(api::SecondFactorChallenge {
+        let new = NewToken {
+            kind: TokenKind::Challenge,
+            digest: &token.digest(),
+            user: user.id,
+            payload: Some(label.as_bytes()),
+            expire_time,
+        };
+        let response = respond(SignedIn::Challenge(api::SecondFactorChallenge {
             challenge_token: token.reveal().to_owned(),
             expire_time: Some(time::to_proto(expire_time)),
-        }))
+        }));
+        self.store.add_token(&new, Answer { request, now, response }).await
     }
 
     /// The second step.
@@ -177,8 +216,13 @@ impl Accounts {
         &self,
         challenge: &str,
         factor: &Factor,
+        request: Option<RequestId<'_>>,
         now: Timestamp,
-    ) -> Result<api::SessionTokens, Failure> {
+    ) -> Result<api::CompleteSignInResponse, Failure> {
+        // The challenge is used up, and the code taken, by the call that this one may repeat.
+        if let Some(response) = self.store.repeated(request.as_ref(), now).await? {
+            return Ok(response);
+        }
         let digest = Token::parse(CHALLENGE_SCHEME, challenge).ok_or(Error::TokenInvalid)?.digest();
         let found = self.store.token(TokenKind::Challenge, &digest, now).await?;
         let found = found.ok_or(Error::TokenInvalid)?;
@@ -187,21 +231,26 @@ impl Accounts {
         }
         self.prove_factor(found.user, factor, now).await?;
         let label = found.payload.as_deref().map(|bytes| String::from_utf8_lossy(bytes));
-        self.begin_session(found.user, &label.unwrap_or_default(), Some(&digest), now).await
+        let label = label.unwrap_or_default();
+        let start = Start { user: found.user, label: &label, challenge: Some(&digest) };
+        let respond = |tokens| api::CompleteSignInResponse { tokens: Some(tokens) };
+        self.begin_session(&start, request, now, respond).await
     }
 
-    async fn begin_session(
+    async fn begin_session<R: Message + Default>(
         &self,
-        user: UserId,
-        label: &str,
-        challenge: Option<&KeyDigest>,
+        start: &Start<'_>,
+        request: Option<RequestId<'_>>,
         now: Timestamp,
-    ) -> Result<api::SessionTokens, Failure> {
+        respond: impl FnOnce(api::SessionTokens) -> R,
+    ) -> Result<R, Failure> {
         let id = SessionId::new();
         let token = self.refresh_token(id.as_bytes())?;
+        let Start { user, label, challenge } = *start;
         let new = NewSession { id, user, token: token.digest(), label, now, challenge };
-        let expire_time = self.store.begin_session(&new).await?;
-        self.session_tokens(user, id, token.reveal().to_string(), expire_time, now)
+        let (refresh, expire_time) = (token.reveal().to_string(), session::expiry(now, now));
+        let tokens = self.session_tokens(user, id, refresh, expire_time, now)?;
+        self.store.begin_session(&new, Answer { request, now, response: respond(tokens) }).await
     }
 
     /// Replaces a refresh token.

@@ -1,6 +1,7 @@
 //! What workspaces, API keys and users are, and the rules they keep: no input or output, no wire, no store.
 
 mod email;
+mod invitation;
 mod last_use;
 pub(crate) mod limit;
 mod membership;
@@ -18,6 +19,10 @@ use jiff::{SignedDuration, Timestamp};
 use rpc::{ApiKeyId, Permissions, ServiceAccountId, WorkspaceId};
 
 pub(crate) use email::Email;
+pub(crate) use invitation::{
+    INVITATION_LIFE, INVITATIONS_MAX, INVITED_ANOTHER, Invitation, MEMBER_ALREADY,
+    TOO_MANY_INVITATIONS,
+};
 pub(crate) use last_use::LastUses;
 pub(crate) use membership::{
     MEMBERS_MAX, Member, SERVICE_ACCOUNTS_MAX, ServiceAccount, TOO_MANY_MEMBERS,

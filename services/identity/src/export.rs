@@ -40,6 +40,11 @@ pub(crate) fn document(
             "name": format!("providers/{provider}"),
             "createTime": since.to_string(),
         })).collect::<Vec<_>>(),
+        "invitations": holdings.invitations.iter().map(|(name, role, until)| json!({
+            "name": name,
+            "role": role.name(),
+            "expireTime": until.to_string(),
+        })).collect::<Vec<_>>(),
         "pending": {
             "mails": holdings.mails,
             "tokens": holdings.tokens,

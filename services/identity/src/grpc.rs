@@ -3,6 +3,7 @@
 mod api_keys;
 mod audit;
 mod authentication;
+mod invitations;
 mod json_web_keys;
 mod members;
 mod providers;

@@ -9,6 +9,7 @@ mod accounts;
 mod config;
 mod domain;
 mod export;
+mod failures;
 mod grpc;
 mod mail;
 mod oidc;
@@ -27,6 +28,7 @@ use jiff::{SignedDuration, Timestamp};
 use proto::identity::v1::api_keys_service_server::{self, ApiKeysServiceServer};
 use proto::identity::v1::audit_service_server::{self, AuditServiceServer};
 use proto::identity::v1::authentication_service_server::{self, AuthenticationServiceServer};
+use proto::identity::v1::invitations_service_server::{self, InvitationsServiceServer};
 use proto::identity::v1::json_web_keys_service_server::{self, JsonWebKeysServiceServer};
 use proto::identity::v1::members_service_server::{self, MembersServiceServer};
 use proto::identity::v1::providers_service_server::{self, ProvidersServiceServer};
@@ -46,6 +48,7 @@ pub use reseal::{Progress, reseal};
 pub use store::MIGRATIONS;
 
 use crate::accounts::Accounts;
+use crate::failures::Failures;
 use crate::grpc::{Api, JsonWebKeys, ProviderSignIns};
 use crate::mail::{FolderMailer, Post};
 use crate::oidc::Providers;
@@ -58,10 +61,14 @@ pub const NAME: &str = "identity";
 
 /// How long request ids are kept, as the API says.
 const REQUEST_IDS_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// How long those are kept whose responses are sealed, as the API says.
+const ANSWERS_KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// How often older ones are deleted, and what has expired.
 const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the last uses of keys are written: they are shown to the minute.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
+/// How often failed proofs are written.
+const FAILURES_INTERVAL: Duration = Duration::from_secs(1);
 /// The wait before Postgres is asked again whether it is there.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -93,6 +100,7 @@ pub async fn assemble_with(
     let signer = Signer::new(config.tokens);
     let passwords = Passwords::new(config.passwords_at_once)?;
     let accounts = Accounts::new(store.clone(), passwords, signer.clone(), &mut cx.metrics.lock());
+    let failures = accounts.failures.clone();
     let providers = Providers::new(config.providers)?;
     let provider_sign_ins = ProviderSignIns { accounts: accounts.clone(), providers };
     let post = Post { store: store.clone(), mailer, config: config.mail };
@@ -101,6 +109,7 @@ pub async fn assemble_with(
     let routes = tonic::service::Routes::new(WorkspacesServiceServer::new(api.clone()))
         .add_service(ApiKeysServiceServer::new(api.clone()))
         .add_service(AuditServiceServer::new(api.clone()))
+        .add_service(InvitationsServiceServer::new(api.clone()))
         .add_service(MembersServiceServer::new(api.clone()))
         .add_service(ServiceAccountsServiceServer::new(api.clone()))
         .add_service(AuthenticationServiceServer::new(api.clone()))
@@ -113,6 +122,7 @@ pub async fn assemble_with(
         .allow(workspaces_service_server::SERVICE_NAME, &["edge", "operator"])
         .allow(api_keys_service_server::SERVICE_NAME, &["edge", "operator"])
         .allow(audit_service_server::SERVICE_NAME, &["edge", "operator"])
+        .allow(invitations_service_server::SERVICE_NAME, &["edge", "operator"])
         .allow(members_service_server::SERVICE_NAME, &["edge", "operator"])
         .allow(service_accounts_service_server::SERVICE_NAME, &["edge", "operator"])
         .allow(authentication_service_server::SERVICE_NAME, &["edge"])
@@ -127,6 +137,7 @@ pub async fn assemble_with(
             workspaces_service_server::SERVICE_NAME,
             api_keys_service_server::SERVICE_NAME,
             audit_service_server::SERVICE_NAME,
+            invitations_service_server::SERVICE_NAME,
             members_service_server::SERVICE_NAME,
             service_accounts_service_server::SERVICE_NAME,
             authentication_service_server::SERVICE_NAME,
@@ -143,6 +154,7 @@ pub async fn assemble_with(
             post.task(),
             relay::task(store.clone(), cx.bus),
             last_use_task(api),
+            failures_task(failures, store.clone()),
             purge_task(store),
         ],
         ready: vec![Condition::new("postgres", is_ready)],
@@ -184,6 +196,20 @@ fn last_use_task(api: Api) -> Task {
     })
 }
 
+/// Writes now and then, and at the stop, which proofs have failed.
+fn failures_task(failures: Failures, store: Store) -> Task {
+    Task::new("identity-failures", move |stop| async move {
+        let mut going_on = true;
+        while going_on {
+            going_on = waited(&stop, FAILURES_INTERVAL).await;
+            if let Err(failure) = failures.flush(&store).await {
+                tracing::warn!(failure = ?failure, "failed proofs not written");
+            }
+        }
+        Ok(())
+    })
+}
+
 /// Deletes request ids that are older than promised, and what has expired.
 fn purge_task(store: Store) -> Task {
     Task::new("identity-purge", move |stop| async move {
@@ -192,7 +218,8 @@ fn purge_task(store: Store) -> Task {
             let purged = async {
                 let requests = now - REQUEST_IDS_KEPT;
                 let requests = store.purge_requests(requests.as_microsecond()).await?;
-                Ok::<_, store::Failure>(requests + store.purge_expired(now).await?)
+                let answers = store.purge_answers(now - ANSWERS_KEPT).await?;
+                Ok::<_, store::Failure>(requests + answers + store.purge_expired(now).await?)
             };
             match purged.await {
                 Ok(0) => {}

@@ -5,7 +5,9 @@ mod letters;
 mod post;
 
 pub(crate) use folder::FolderMailer;
-pub(crate) use post::{Post, RESET_LIFE, RESET_SCHEME, SIGN_UP_LIFE, SIGN_UP_SCHEME};
+pub(crate) use post::{
+    INVITATION_SCHEME, Post, RESET_LIFE, RESET_SCHEME, SIGN_UP_LIFE, SIGN_UP_SCHEME,
+};
 
 use uuid::Uuid;
 

@@ -5,12 +5,15 @@
 //! nothing personal but sealed.
 
 mod act;
+mod answers;
 mod api_keys;
 pub(crate) mod audit;
 mod erasure;
 mod events;
 mod factors;
 mod fields;
+mod grants;
+mod invitations;
 mod limits;
 mod mails;
 mod members;
@@ -23,16 +26,18 @@ mod tokens;
 mod users;
 mod workspaces;
 
-pub(crate) use act::Act;
+pub(crate) use act::{Act, replayed};
+pub(crate) use answers::Answer;
 pub(crate) use api_keys::Presented;
 pub(crate) use erasure::Holdings;
+pub(crate) use invitations::InvitedTo;
 pub(crate) use mails::{LeasedMail, MailKind, NewMail};
 pub(crate) use providers::Flow;
 pub(crate) use reseal::ResealPlace;
 pub(crate) use service_accounts::ServiceAccountEdit;
 pub(crate) use sessions::{NewSession, Session};
 pub(crate) use signing_keys::{NewKeyPair, StoredKey};
-pub(crate) use tokens::TokenKind;
+pub(crate) use tokens::{NewToken, TokenKind};
 pub(crate) use users::{NewSignUp, Registered, SetPassword};
 pub(crate) use workspaces::WorkspaceEdit;
 

@@ -6,7 +6,9 @@ use proto::events::v1::ApiKeyChanged;
 use proto::identity::v1 as api;
 use rpc::{Caller, Grant, Principal, SessionId, time};
 
-use crate::domain::{ApiKey, Member, ServiceAccount, User, Workspace, service_account_name};
+use crate::domain::{
+    ApiKey, Invitation, Member, ServiceAccount, User, Workspace, service_account_name,
+};
 use crate::store::{Presented, Session};
 
 /// The encoded value of a key's change.
@@ -29,6 +31,19 @@ pub(crate) fn member(member: &Member) -> api::Member {
         role: member.role.number(),
         create_time: Some(time::to_proto(member.create_time)),
         update_time: Some(time::to_proto(member.update_time)),
+    }
+}
+
+/// An invitation.
+pub(crate) fn invitation(invitation: &Invitation) -> api::Invitation {
+    let inviter = invitation.inviter.map(|user| format!("users/{user}"));
+    api::Invitation {
+        name: invitation.name(),
+        email: invitation.email.as_str().to_owned(),
+        role: invitation.role.number(),
+        inviter: inviter.unwrap_or_default(),
+        create_time: Some(time::to_proto(invitation.create_time)),
+        expire_time: Some(time::to_proto(invitation.expire_time)),
     }
 }
 

@@ -8,12 +8,15 @@ mod identity {
     mod audit;
     mod authentication;
     mod erasure;
+    mod failures;
     mod harness;
+    mod invitations;
     mod mails;
     mod members;
     mod people;
     mod provider;
     mod providers;
+    mod request_ids;
     mod reseal;
     mod second_factors;
     mod service_accounts;

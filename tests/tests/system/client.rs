@@ -158,7 +158,7 @@ pub fn public_methods() -> Vec<MethodDescriptor> {
     methods.filter(|method| method.options().has_extension(&http)).collect()
 }
 
-fn method_descriptor(method: &str) -> MethodDescriptor {
+pub fn method_descriptor(method: &str) -> MethodDescriptor {
     let (service, name) = method.split_once('/').expect("service/method");
     let service = proto::DESCRIPTORS.get_service_by_name(service).expect("a known service");
     service.methods().find(|method| method.name() == name).expect("a known method")

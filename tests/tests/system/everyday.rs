@@ -9,7 +9,10 @@ use crate::cluster::Cluster;
 use crate::counted;
 use crate::limits;
 use crate::propagation;
+use crate::speaking::Protocol;
+use crate::team;
 use crate::tenancy;
+use anyhow::Context as _;
 
 async fn workspace() -> anyhow::Result<(&'static Cluster, Api)> {
     let cluster = Cluster::shared().await?;
@@ -147,4 +150,15 @@ async fn a_plain_python_program_calls_a_service_by_certificate() -> anyhow::Resu
 async fn a_person_comes_and_goes() -> anyhow::Result<()> {
     let (cluster, api) = workspace().await?;
     accounts::a_person_comes_and_goes(&api, &cluster.folder().join("mails")).await
+}
+
+#[tokio::test]
+async fn a_team_comes_and_goes_over_rest_grpc_web_and_connect() -> anyhow::Result<()> {
+    let (cluster, api) = workspace().await?;
+    let mails = cluster.folder().join("mails");
+    for protocol in [Protocol::Rest, Protocol::GrpcWeb, Protocol::Connect] {
+        let journey = team::a_team_comes_and_goes(&api, &mails, protocol).await;
+        journey.with_context(|| format!("{protocol:?}"))?;
+    }
+    Ok(())
 }

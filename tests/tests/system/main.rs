@@ -21,6 +21,8 @@ mod policy;
 mod propagation;
 mod rolling;
 mod seeing;
+mod speaking;
+mod team;
 mod tenancy;
 mod traffic;
 mod up;

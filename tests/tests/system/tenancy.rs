@@ -12,6 +12,7 @@ fn requests(workspace: &str, link: &str, key: &str, domain: &str) -> Vec<(&'stat
     let id = "8a3c4a0e-52a4-4a6f-9f7e-3a4a0d6f1c11";
     let someone = "0".repeat(32);
     let member = format!("{workspace}/members/usr_{someone}");
+    let invitation = format!("{workspace}/invitations/inv_{someone}");
     let account = format!("{workspace}/serviceAccounts/sva_{someone}");
     vec![
         ("linkmesh.identity.v1.WorkspacesService/GetWorkspace", json!({"name": workspace})),
@@ -28,6 +29,12 @@ fn requests(workspace: &str, link: &str, key: &str, domain: &str) -> Vec<(&'stat
         ("linkmesh.identity.v1.ApiKeysService/RevokeApiKey", json!({"name": key})),
         ("linkmesh.identity.v1.ApiKeysService/RotateApiKey", json!({"name": key})),
         ("linkmesh.identity.v1.AuditService/ListAuditEvents", json!({"parent": workspace})),
+        (
+            "linkmesh.identity.v1.InvitationsService/CreateInvitation",
+            json!({"parent": workspace, "invitation": {"email": "me@evil.example", "role": "ROLE_OWNER"}}),
+        ),
+        ("linkmesh.identity.v1.InvitationsService/ListInvitations", json!({"parent": workspace})),
+        ("linkmesh.identity.v1.InvitationsService/RevokeInvitation", json!({"name": invitation})),
         ("linkmesh.identity.v1.MembersService/GetMember", json!({"name": member})),
         ("linkmesh.identity.v1.MembersService/ListMembers", json!({"parent": workspace})),
         (

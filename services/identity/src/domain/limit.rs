@@ -30,6 +30,10 @@ pub(crate) const OF_NETWORK_MAILS: Limit =
 pub(crate) const OF_ADDRESS: Limit =
     Limit { name: "address", burst: 3, every: Duration::from_mins(20) };
 
+/// Invitations of one workspace, each of which is a mail to whomever it names.
+pub(crate) const OF_WORKSPACE: Limit =
+    Limit { name: "workspace", burst: 50, every: Duration::from_secs(30) };
+
 impl Limit {
     /// Microseconds between two.
     pub(crate) fn every_micros(self) -> i64 {

@@ -2,6 +2,7 @@
 
 use auth::Token;
 use jiff::{SignedDuration, Timestamp};
+use pg::requests::Request as RequestId;
 use proto::identity::v1::confirm_provider_link_response::Outcome as ConfirmOutcome;
 use proto::identity::v1::finish_provider_sign_in_response::Outcome;
 use proto::identity::v1::providers_service_server::ProvidersService;
@@ -13,14 +14,15 @@ use proto::identity::v1::{
 use rpc::time;
 use serde::{Deserialize, Serialize};
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use super::now_in_micros;
 use super::users::answered;
-use crate::accounts::{Accounts, SignedIn, label, presented_password};
+use crate::accounts::{Accounts, Identified, SignedIn, label, presented_password};
 use crate::domain::limit::OF_NETWORK;
 use crate::domain::{Email, Error, Violation, display_name};
 use crate::oidc::{Proved, Providers, Secrets};
-use crate::store::{Failure, Flow, TokenKind};
+use crate::store::{Answer, Failure, Flow, NewToken, TokenKind};
 
 /// How long a browser may stay at a provider.
 const FLOW_LIFE: SignedDuration = SignedDuration::from_mins(10);
@@ -68,16 +70,22 @@ impl ProvidersService for ProviderSignIns {
         &self,
         request: Request<FinishProviderSignInRequest>,
     ) -> Result<Response<FinishProviderSignInResponse>, Status> {
-        let outcome = self.finish(&request, now_in_micros()).await;
-        answered(outcome.map(|outcome| FinishProviderSignInResponse { outcome: Some(outcome) }))
+        let message = request.get_ref();
+        let name = "FinishProviderSignIn";
+        let id = self.accounts.identified(Uuid::nil(), &message.request_id, name, message)?;
+        let id = id.as_ref().map(Identified::as_request);
+        answered(self.finish(message, id, now_in_micros()).await)
     }
 
     async fn confirm_provider_link(
         &self,
         request: Request<ConfirmProviderLinkRequest>,
     ) -> Result<Response<ConfirmProviderLinkResponse>, Status> {
-        let outcome = self.confirm(&request, now_in_micros()).await;
-        answered(outcome.map(|outcome| ConfirmProviderLinkResponse { outcome: Some(outcome) }))
+        let message = request.get_ref();
+        let name = "ConfirmProviderLink";
+        let id = self.accounts.identified(Uuid::nil(), &message.request_id, name, message)?;
+        let id = id.as_ref().map(Identified::as_request);
+        answered(self.confirm(&request, id, now_in_micros()).await)
     }
 }
 
@@ -116,12 +124,15 @@ impl ProviderSignIns {
 
     async fn finish(
         &self,
-        request: &Request<FinishProviderSignInRequest>,
+        message: &FinishProviderSignInRequest,
+        id: Option<RequestId<'_>>,
         now: Timestamp,
-    ) -> Result<Outcome, Failure> {
-        let message = request.get_ref();
+    ) -> Result<FinishProviderSignInResponse, Failure> {
         let label = label(&message.label)?;
         let token = Token::parse(FLOW_SCHEME, &message.flow_token).ok_or(Error::TokenInvalid)?;
+        if let Some(response) = self.accounts.store.repeated(id.as_ref(), now).await? {
+            return Ok(response);
+        }
         // Used up whatever comes of it: a code and a state are good for one attempt.
         let flow = self.accounts.store.take_flow(&token.digest(), now).await?;
         let flow = flow.ok_or(Error::TokenInvalid)?;
@@ -131,7 +142,7 @@ impl ProviderSignIns {
         }
         let provider = self.providers.find(&flow.provider).ok_or(Error::TokenInvalid)?;
         let proved = provider.finish(&flow.redirect_uri, &message.code, &secrets).await?;
-        self.signed_in(&flow.provider, proved, label, now).await
+        self.signed_in(&flow.provider, proved, label, (id, now)).await
     }
 
     /// The rules of who is signed in, as the API states them.
@@ -140,13 +151,13 @@ impl ProviderSignIns {
         provider: &str,
         proved: Proved,
         label: &str,
-        now: Timestamp,
-    ) -> Result<Outcome, Failure> {
+        (id, now): (Option<RequestId<'_>>, Timestamp),
+    ) -> Result<FinishProviderSignInResponse, Failure> {
         let store = &self.accounts.store;
         let subject_hash = store.subject_hash(&proved.issuer, &proved.subject);
         if let Some(user) = store.linked_user(provider, &subject_hash).await? {
             let user = store.user(user).await?;
-            return Ok(outcome(self.accounts.sign_in(&user, label, now).await?));
+            return self.accounts.sign_in(&user, label, id, now, finished).await;
         }
         let email = proved.email.ok_or(Error::EmailUnverified)?;
         let name = name_of(proved.display_name.as_deref(), &email);
@@ -155,30 +166,41 @@ impl ProviderSignIns {
         if let Some(user) = registered {
             self.accounts.registrations.inc();
             let user = store.user(user).await?;
-            return Ok(outcome(self.accounts.sign_in(&user, label, now).await?));
+            return self.accounts.sign_in(&user, label, id, now, finished).await;
         }
         let user = store.user_by_email(&email).await?.ok_or(Error::TokenInvalid)?;
         let token = token(LINK_SCHEME)?;
         let link = Link { provider: provider.to_owned(), subject_hash };
         let expire_time = now + LINK_LIFE;
         let payload = encoded(&link)?;
-        let kind = TokenKind::ProviderLink;
-        store.add_token(kind, &token.digest(), user.id, Some(&payload), expire_time).await?;
-        Ok(Outcome::LinkRequired(LinkRequired {
+        let new = NewToken {
+            kind: TokenKind::ProviderLink,
+            digest: &token.digest(),
+            user: user.id,
+            payload: Some(payload.as_slice()),
+            expire_time,
+        };
+        let required = Outcome::LinkRequired(LinkRequired {
             link_token: token.reveal().to_owned(),
             expire_time: Some(time::to_proto(expire_time)),
-        }))
+        });
+        let response = FinishProviderSignInResponse { outcome: Some(required) };
+        store.add_token(&new, Answer { request: id, now, response }).await
     }
 
     async fn confirm(
         &self,
         request: &Request<ConfirmProviderLinkRequest>,
+        id: Option<RequestId<'_>>,
         now: Timestamp,
-    ) -> Result<ConfirmOutcome, Failure> {
+    ) -> Result<ConfirmProviderLinkResponse, Failure> {
         let message = request.get_ref();
         let label = label(&message.label)?;
         let password = presented_password("password", &message.password)?;
         let store = &self.accounts.store;
+        if let Some(response) = store.repeated(id.as_ref(), now).await? {
+            return Ok(response);
+        }
         let digest =
             Token::parse(LINK_SCHEME, &message.link_token).ok_or(Error::TokenInvalid)?.digest();
         let found = store.token(TokenKind::ProviderLink, &digest, now).await?;
@@ -190,18 +212,23 @@ impl ProviderSignIns {
         let user = store.user(found.user).await?;
         let user = self.accounts.proved(&user.email, password, request, now).await?;
         store.confirm_link(&digest, &link.provider, &link.subject_hash, user.id, now).await?;
-        Ok(match self.accounts.sign_in(&user, label, now).await? {
-            SignedIn::Tokens(tokens) => ConfirmOutcome::Tokens(tokens),
-            SignedIn::Challenge(challenge) => ConfirmOutcome::Challenge(challenge),
-        })
+        let respond = |signed_in| {
+            let outcome = match signed_in {
+                SignedIn::Tokens(tokens) => ConfirmOutcome::Tokens(tokens),
+                SignedIn::Challenge(challenge) => ConfirmOutcome::Challenge(challenge),
+            };
+            ConfirmProviderLinkResponse { outcome: Some(outcome) }
+        };
+        self.accounts.sign_in(&user, label, id, now, respond).await
     }
 }
 
-fn outcome(signed_in: SignedIn) -> Outcome {
-    match signed_in {
+fn finished(signed_in: SignedIn) -> FinishProviderSignInResponse {
+    let outcome = match signed_in {
         SignedIn::Tokens(tokens) => Outcome::Tokens(tokens),
         SignedIn::Challenge(challenge) => Outcome::Challenge(challenge),
-    }
+    };
+    FinishProviderSignInResponse { outcome: Some(outcome) }
 }
 
 /// What the provider calls them, if that is a name here; else what stands before the @.

@@ -1,5 +1,6 @@
 //! SecondFactorsService.
 
+use jiff::Timestamp;
 use proto::identity::v1::disable_totp_request::Factor as WireFactor;
 use proto::identity::v1::second_factors_service_server::SecondFactorsService;
 use proto::identity::v1::{
@@ -15,10 +16,10 @@ use zeroize::Zeroizing;
 use super::now_in_micros;
 use super::sessions::factor_missing;
 use super::users::answered;
-use crate::accounts::{Accounts, me};
+use crate::accounts::{Accounts, Identified, me};
 use crate::domain::limit::OF_FACTOR;
 use crate::domain::{Factor, recovery, totp};
-use crate::store::Failure;
+use crate::store::{Answer, Failure};
 
 #[tonic::async_trait]
 impl SecondFactorsService for Accounts {
@@ -28,16 +29,18 @@ impl SecondFactorsService for Accounts {
     ) -> Result<Response<EnrollTotpResponse>, Status> {
         let message = request.get_ref();
         let me = me(&request, "name", &message.name)?;
+        let id = self.identified(me.user.uuid(), &message.request_id, "EnrollTotp", message)?;
         let enrolled = async {
             let now = now_in_micros();
             let user = self.proved_again(me, &message.password, &request, now).await?;
             let mut secret = Zeroizing::new([0; totp::SECRET_BYTES]);
             SysRng.try_fill_bytes(secret.as_mut_slice()).map_err(entropy)?;
-            self.store.begin_totp(user.id, secret.as_slice()).await?;
-            Ok(EnrollTotpResponse {
+            let response = EnrollTotpResponse {
                 secret: totp::base32(secret.as_slice()),
                 uri: totp::uri(secret.as_slice(), user.email.as_str()),
-            })
+            };
+            let answer = answer(id.as_ref(), now, response);
+            self.store.begin_totp(user.id, secret.as_slice(), answer).await
         };
         answered(enrolled.await)
     }
@@ -48,13 +51,17 @@ impl SecondFactorsService for Accounts {
     ) -> Result<Response<ConfirmTotpResponse>, Status> {
         let message = request.get_ref();
         let me = me(&request, "name", &message.name)?;
+        let id = self.identified(me.user.uuid(), &message.request_id, "ConfirmTotp", message)?;
         let confirmed = async {
             let now = now_in_micros();
             self.store.attempt(OF_FACTOR, me.user.as_bytes(), now).await?;
             let codes = recovery_codes()?;
-            self.store.confirm_totp(me.user, &message.totp_code, &codes, now).await?;
+            let response = ConfirmTotpResponse { recovery_codes: codes.clone() };
+            let answer = answer(id.as_ref(), now, response);
+            let confirmed = self.store.confirm_totp(me.user, &message.totp_code, &codes, answer);
+            let response = confirmed.await?;
             self.store.forgive(OF_FACTOR, me.user.as_bytes()).await?;
-            Ok(ConfirmTotpResponse { recovery_codes: codes })
+            Ok(response)
         };
         answered(confirmed.await)
     }
@@ -65,6 +72,7 @@ impl SecondFactorsService for Accounts {
     ) -> Result<Response<DisableTotpResponse>, Status> {
         let message = request.get_ref();
         let me = me(&request, "name", &message.name)?;
+        let id = self.identified(me.user.uuid(), &message.request_id, "DisableTotp", message)?;
         let disabled = async {
             let now = now_in_micros();
             let factor = match message.factor.clone() {
@@ -73,9 +81,11 @@ impl SecondFactorsService for Accounts {
                 None => return Err(factor_missing()),
             };
             self.store.attempt(OF_FACTOR, me.user.as_bytes(), now).await?;
-            self.store.disable_totp(me.user, &factor, now).await?;
+            let answer = answer(id.as_ref(), now, DisableTotpResponse {});
+            let disabled = self.store.disable_totp(me.user, &factor, answer).await;
+            let response = self.noted(me.user, disabled, now)?;
             self.store.forgive(OF_FACTOR, me.user.as_bytes()).await?;
-            Ok(DisableTotpResponse {})
+            Ok(response)
         };
         answered(disabled.await)
     }
@@ -86,17 +96,27 @@ impl SecondFactorsService for Accounts {
     ) -> Result<Response<ReplaceRecoveryCodesResponse>, Status> {
         let message = request.get_ref();
         let me = me(&request, "name", &message.name)?;
+        let name = "ReplaceRecoveryCodes";
+        let id = self.identified(me.user.uuid(), &message.request_id, name, message)?;
         let replaced = async {
             let now = now_in_micros();
             self.store.attempt(OF_FACTOR, me.user.as_bytes(), now).await?;
             let codes = recovery_codes()?;
             let factor = Factor::Totp(message.totp_code.clone());
-            self.store.replace_recovery_codes(me.user, &factor, &codes, now).await?;
+            let response = ReplaceRecoveryCodesResponse { recovery_codes: codes.clone() };
+            let answer = answer(id.as_ref(), now, response);
+            let replaced =
+                self.store.replace_recovery_codes(me.user, &factor, &codes, answer).await;
+            let response = self.noted(me.user, replaced, now)?;
             self.store.forgive(OF_FACTOR, me.user.as_bytes()).await?;
-            Ok(ReplaceRecoveryCodesResponse { recovery_codes: codes })
+            Ok(response)
         };
         answered(replaced.await)
     }
+}
+
+fn answer<R>(id: Option<&Identified>, now: Timestamp, response: R) -> Answer<'_, R> {
+    Answer { request: id.map(Identified::as_request), now, response }
 }
 
 fn recovery_codes() -> Result<Vec<String>, Failure> {

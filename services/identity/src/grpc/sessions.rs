@@ -10,10 +10,11 @@ use proto::identity::v1::{
 };
 use rpc::{SessionId, request_id};
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use super::now_in_micros;
 use super::users::answered;
-use crate::accounts::{Accounts, SignedIn, label, me, presented_password};
+use crate::accounts::{Accounts, Identified, SignedIn, label, me, presented_password};
 use crate::domain::limit::OF_NETWORK;
 use crate::domain::{Email, Error, Factor, Violation};
 use crate::store::Failure;
@@ -27,16 +28,22 @@ impl SessionsService for Accounts {
     ) -> Result<Response<SignInResponse>, Status> {
         let message = request.get_ref();
         let now = now_in_micros();
+        let id = self.identified(Uuid::nil(), &message.request_id, "SignIn", message)?;
         let signed_in = async {
             let email = Email::parse(&message.email).map_err(Error::from)?;
             let password = presented_password("password", &message.password)?;
             let label = label(&message.label)?;
+            // Before the request id is looked at: else it would tell, without a limit, whether a guess is right.
             let user = self.proved(&email, password, &request, now).await?;
-            let outcome = match self.sign_in(&user, label, now).await? {
-                SignedIn::Tokens(tokens) => Outcome::Tokens(tokens),
-                SignedIn::Challenge(challenge) => Outcome::Challenge(challenge),
+            let respond = |signed_in| {
+                let outcome = match signed_in {
+                    SignedIn::Tokens(tokens) => Outcome::Tokens(tokens),
+                    SignedIn::Challenge(challenge) => Outcome::Challenge(challenge),
+                };
+                SignInResponse { outcome: Some(outcome) }
             };
-            Ok(SignInResponse { outcome: Some(outcome) })
+            let id = id.as_ref().map(Identified::as_request);
+            self.sign_in(&user, label, id, now, respond).await
         };
         answered(signed_in.await)
     }
@@ -45,17 +52,18 @@ impl SessionsService for Accounts {
         &self,
         request: Request<CompleteSignInRequest>,
     ) -> Result<Response<CompleteSignInResponse>, Status> {
+        let message = request.get_ref();
         let now = now_in_micros();
+        let id = self.identified(Uuid::nil(), &message.request_id, "CompleteSignIn", message)?;
         let completed = async {
             self.count_network(OF_NETWORK, &request, now).await?;
-            let message = request.get_ref();
             let factor = match message.factor.clone() {
                 Some(WireFactor::TotpCode(code)) => Factor::Totp(code),
                 Some(WireFactor::RecoveryCode(code)) => Factor::Recovery(code),
                 None => return Err(factor_missing()),
             };
-            let tokens = self.complete_sign_in(&message.challenge_token, &factor, now).await?;
-            Ok(CompleteSignInResponse { tokens: Some(tokens) })
+            let id = id.as_ref().map(Identified::as_request);
+            self.complete_sign_in(&message.challenge_token, &factor, id, now).await
         };
         answered(completed.await)
     }
@@ -97,7 +105,11 @@ impl SessionsService for Accounts {
             "current" => me.session,
             id => SessionId::parse(id).map_err(|_| malformed())?,
         };
-        let ended = self.store.end_session(me.user, session, now_in_micros()).await;
+        let message = request.get_ref();
+        let id = self.identified(me.user.uuid(), &message.request_id, "EndSession", message)?;
+        let id = id.as_ref().map(Identified::as_request);
+        let now = now_in_micros();
+        let ended = self.store.end_session(me.user, session, now, id.as_ref()).await;
         answered(ended.map(|()| EndSessionResponse {}))
     }
 
@@ -105,11 +117,11 @@ impl SessionsService for Accounts {
         &self,
         request: Request<EndAllSessionsRequest>,
     ) -> Result<Response<EndAllSessionsResponse>, Status> {
-        let me = me(&request, "parent", &request.get_ref().parent)?;
-        let ended = self.store.end_all_sessions(me.user, now_in_micros()).await;
-        answered(ended.map(|ended| EndAllSessionsResponse {
-            ended: i32::try_from(ended).unwrap_or(i32::MAX),
-        }))
+        let message = request.get_ref();
+        let me = me(&request, "parent", &message.parent)?;
+        let id = self.identified(me.user.uuid(), &message.request_id, "EndAllSessions", message)?;
+        let id = id.as_ref().map(Identified::as_request);
+        answered(self.store.end_all_sessions(me.user, now_in_micros(), id.as_ref()).await)
     }
 }
 

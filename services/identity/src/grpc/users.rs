@@ -89,9 +89,11 @@ impl UsersService for Accounts {
                     .map_err(|violation| failed("user", Error::Invalid(violation).into()))?,
             ),
         };
-        let (etag, now) = (wanted.etag.as_str(), now_in_micros());
-        let user = self.store.update_user(me.user, etag, display_name.as_deref(), now).await;
-        answered(user.map(|user| UpdateUserResponse { user: Some(wire::user(&user)) }))
+        let message = request.get_ref();
+        let id = self.identified(me.user.uuid(), &message.request_id, "UpdateUser", message)?;
+        let act = (id.as_ref().map(Identified::as_request), now_in_micros());
+        let name = display_name.as_deref();
+        answered(self.store.update_user(me.user, &wanted.etag, name, act).await)
     }
 
     async fn change_password(
@@ -104,11 +106,15 @@ impl UsersService for Accounts {
         let now = now_in_micros();
         let changed = async {
             let id = id.as_ref().map(Identified::as_request);
+            let email = self.store.user(me.user).await?.email;
+            let of = email.normalized();
+            // Before the request id is looked at, which is right for the right passwords alone.
+            self.store.attempt(OF_ACCOUNT, of.as_bytes(), now).await?;
             if self.store.replayed(id.as_ref(), now).await?.is_some() {
+                self.store.forgive(OF_ACCOUNT, of.as_bytes()).await?;
                 return Ok(ChangePasswordResponse {});
             }
             let old = presented_password("old_password", &message.old_password)?;
-            let email = self.store.user(me.user).await?.email;
             new_password("new_password", &message.new_password, &email).map_err(Error::from)?;
             let user = self.proved(&email, old, &request, now).await?;
             let password = self.passwords.hash(&message.new_password).await?;
@@ -151,10 +157,15 @@ impl UsersService for Accounts {
     ) -> Result<Response<EraseUserResponse>, Status> {
         let message = request.get_ref();
         let me = me(&request, "name", &message.name)?;
+        let id = self.identified(me.user.uuid(), &message.request_id, "EraseUser", message)?;
         let now = now_in_micros();
         let erased = async {
+            let id = id.as_ref().map(Identified::as_request);
+            if self.store.replayed(id.as_ref(), now).await?.is_some() {
+                return Ok(EraseUserResponse {});
+            }
             let user = self.proved_again(me, &message.password, &request, now).await?;
-            self.store.erase_user(user.id, now).await?;
+            self.store.erase_user(user.id, now, id.as_ref()).await?;
             Ok(EraseUserResponse {})
         };
         answered(erased.await)

@@ -1,9 +1,11 @@
 //! What mails say.
 
+use auth::Role;
 use uuid::Uuid;
 
 use super::Mail;
 use crate::config::MailConfig;
+use crate::store::InvitedTo;
 
 /// What there is to say.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub(super) enum Letter<'a> {
     AccountExists,
     /// Set a new password.
     ResetPassword { token: &'a str },
+    /// Become a member of a workspace.
+    Invitation { to: &'a InvitedTo, token: &'a str },
 }
 
 /// Writes it.
@@ -49,6 +53,29 @@ pub(super) fn write(config: &MailConfig, id: Uuid, to: &str, letter: &Letter<'_>
                 link("reset-password", token)
             ),
         ),
+        Letter::Invitation { to, token } => (
+            "You are invited to a workspace",
+            format!(
+                "Someone invites you to their workspace at Linkmesh, which is called\n\n    {}\n\n\
+                 {}\n\n\
+                 To accept or decline, within 7 days, signed in with an account of this address:\n\n{}\n\n\
+                 If you do not know it, do nothing: you will not hear of it again.\n",
+                to.workspace,
+                part_of(to.role),
+                link("invitation", token)
+            ),
+        ),
     };
     Mail { id, from: config.from.clone(), to: to.to_owned(), subject: subject.to_owned(), text }
+}
+
+/// What somebody is invited to do.
+fn part_of(role: Role) -> &'static str {
+    match role {
+        Role::Owner => "You would own it, with those who own it now.",
+        Role::Admin => "You would run it, and could do everything but change how it is paid for.",
+        Role::Member => "You would work with its links and their counts.",
+        Role::Viewer => "You would see its links and their counts.",
+        Role::Billing => "You would see to how it is paid for.",
+    }
 }

@@ -14,15 +14,16 @@ use super::letters::{self, Letter};
 use super::{Mail, Mailer};
 use crate::config::MailConfig;
 use crate::domain::Email;
-use crate::store::{Failure, LeasedMail, MailKind, Store, TokenKind};
+use crate::store::{Answer, Failure, LeasedMail, MailKind, NewToken, Store, TokenKind};
 
 /// How long the token of a sign-up is good for.
 pub(crate) const SIGN_UP_LIFE: SignedDuration = SignedDuration::from_hours(24);
 /// How long the token of a password reset is.
 pub(crate) const RESET_LIFE: SignedDuration = SignedDuration::from_hours(1);
-/// The scheme of a sign-up's token, and of a password reset's.
+/// The scheme of a sign-up's token, of a password reset's, and of an invitation's.
 pub(crate) const SIGN_UP_SCHEME: &str = "lmv";
 pub(crate) const RESET_SCHEME: &str = "lmp";
+pub(crate) const INVITATION_SCHEME: &str = "lmi";
 
 /// Mails that are leased at once.
 const BATCH_MAX: i64 = 16;
@@ -115,10 +116,23 @@ impl Post {
             (MailKind::PasswordReset, None) => Ok(None),
             (MailKind::PasswordReset, Some(user)) => {
                 let token = token(RESET_SCHEME)?;
-                let expire_time = Timestamp::now() + RESET_LIFE;
-                let kind = TokenKind::PasswordReset;
-                self.store.add_token(kind, &token.digest(), user.id, None, expire_time).await?;
+                let now = Timestamp::now();
+                let new = NewToken {
+                    kind: TokenKind::PasswordReset,
+                    digest: &token.digest(),
+                    user: user.id,
+                    payload: None,
+                    expire_time: now + RESET_LIFE,
+                };
+                let nobody = Answer { request: None, now, response: () };
+                self.store.add_token(&new, nobody).await?;
                 Ok(letter(&Letter::ResetPassword { token: token.reveal() }))
+            }
+            (MailKind::Invitation, _) => {
+                let token = token(INVITATION_SCHEME)?;
+                let to = self.store.set_invitation_token(leased.id, &token.digest()).await?;
+                let Some(to) = to else { return Ok(None) };
+                Ok(letter(&Letter::Invitation { to: &to, token: token.reveal() }))
             }
         }
     }

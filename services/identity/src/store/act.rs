@@ -103,7 +103,7 @@ impl Change<'_> {
 }
 
 /// A response that was kept under a request id.
-pub(super) fn replayed<M: Message + Default>(response: &[u8]) -> Result<M, Failure> {
+pub(crate) fn replayed<M: Message + Default>(response: &[u8]) -> Result<M, Failure> {
     M::decode(response)
         .map_err(|error| Failure::Corrupt(format!("the response of a request id: {error}")))
 }

@@ -270,6 +270,28 @@ impl Store {
 }
 
 impl Change<'_> {
+    /// Counts a change of what every live key of a workspace is worth, and announces it to edges. The workspace is locked.
+    pub(super) async fn outdate_keys(
+        &mut self,
+        act: &Act<'_>,
+        workspace: WorkspaceId,
+    ) -> Result<(), Failure> {
+        // In the order of the ids, as the last uses are written.
+        let changed: Vec<(String, i64)> = sqlx::query_as(
+            "with live as (
+                 select id from identity.api_keys where workspace_id = $1 and revoke_micros is null
+                 and (expire_micros is null or expire_micros > $2) order by id for no key update)
+             update identity.api_keys k set version = greatest(k.version + 1, $2)
+             from live where k.id = live.id returning k.prefix, k.version",
+        )
+        .bind(workspace.uuid())
+        .bind(act.micros())
+        .fetch_all(self.connection())
+        .await?;
+        let changes = changed.iter().map(|(prefix, version)| forget(prefix, *version));
+        self.announce(changes.collect()).await
+    }
+
     /// Adds a key to its workspace, which is locked.
     async fn add_key(
         &mut self,

@@ -1,18 +1,23 @@
 //! Everything that is held on a user: to be taken along, and to be erased.
 
 use jiff::Timestamp;
+use pg::requests::Request;
 use proto::common::v1::Role;
 use proto::events::v1::UserErased;
 use proto::events::v1::user_event::Event;
-use rpc::UserId;
+use rpc::{InvitationId, UserId, WorkspaceId};
 use sqlx::AssertSqlSafe;
+use uuid::Uuid;
 
+use super::members::stored_role;
 use super::{Failure, Store};
 use crate::domain::Error;
 
 /// What is held beside the account and its sessions.
 #[derive(Debug)]
 pub(crate) struct Holdings {
+    /// Workspaces that have invited them: name of the invitation, role, and until when it is open.
+    pub invitations: Vec<(String, auth::Role, Timestamp)>,
     /// Providers whose accounts sign them in, and since when.
     pub providers: Vec<(String, Timestamp)>,
     pub recovery_codes: i64,
@@ -25,12 +30,14 @@ pub(crate) struct Holdings {
 }
 
 /// The tables whose rows are a user's alone, by the column that says whose.
-const OWNED: [(&str, &str); 5] = [
+const OWNED: [(&str, &str); 6] = [
     ("user_tokens", "user_id"),
     ("recovery_codes", "user_id"),
     ("provider_links", "user_id"),
     ("sessions", "user_id"),
     ("members", "user_id"),
+    // Worth nothing without whoever invited.
+    ("invitations", "inviter_id"),
 ];
 
 impl Store {
@@ -52,16 +59,39 @@ impl Store {
         .bind(user.uuid())
         .fetch_one(self.database.primary())
         .await?;
+        let invitations: Vec<(Uuid, Uuid, i32, i64)> = sqlx::query_as(
+            "select i.workspace_id, i.id, i.role, i.expire_micros from identity.invitations i
+             join identity.users u on u.email_hash = i.email_hash where u.id = $1 order by i.id",
+        )
+        .bind(user.uuid())
+        .fetch_all(self.database.primary())
+        .await?;
+        let invitations = invitations
+            .into_iter()
+            .map(|(workspace, id, role, micros)| {
+                let (workspace, id) = (WorkspaceId::from(workspace), InvitationId::from(id));
+                let name = format!("workspaces/{workspace}/invitations/{id}");
+                Ok((name, stored_role(role)?, super::time(micros)?))
+            })
+            .collect::<Result<_, Failure>>()?;
         let providers = providers
             .into_iter()
             .map(|(provider, micros)| Ok((provider, super::time(micros)?)))
             .collect::<Result<_, Failure>>()?;
-        Ok(Holdings { providers, recovery_codes, totp_begun, mails, tokens })
+        Ok(Holdings { invitations, providers, recovery_codes, totp_begun, mails, tokens })
     }
 
-    /// Erases a user: what remains is the id, with its times.
-    pub(crate) async fn erase_user(&self, user: UserId, now: Timestamp) -> Result<(), Failure> {
+    /// Erases a user: what remains is the id, with its times, and for some days the request id.
+    pub(crate) async fn erase_user(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        request: Option<&Request<'_>>,
+    ) -> Result<(), Failure> {
         let mut transaction = self.database.primary().begin().await?;
+        if self.claim(&mut transaction, request, now.as_microsecond()).await?.is_some() {
+            return Ok(());
+        }
         // Workspaces first, as every act in one does. One with other members needs an owner still.
         sqlx::query(
             "select 1 from identity.workspaces where id in (
@@ -95,7 +125,7 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
         }
-        for table in ["mails", "sign_ups"] {
+        for table in ["mails", "sign_ups", "invitations"] {
             sqlx::query(AssertSqlSafe(format!(
                 "delete from identity.{table} where email_hash = $1"
             )))
@@ -113,10 +143,15 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         // Request ids of the user: their responses hold names of sessions and the like.
-        sqlx::query("delete from identity.requests where workspace_id = $1")
-            .bind(user.uuid())
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(
+            "delete from identity.requests
+             where workspace_id = $1 and request_id is distinct from $2",
+        )
+        .bind(user.uuid())
+        .bind(request.map(|request| request.id))
+        .execute(&mut *transaction)
+        .await?;
+        self.complete(&mut transaction, request, &[]).await?;
         self.tell(&mut transaction, user, Event::Erased(UserErased {}), now).await?;
         self.database.observe("erase_user", transaction.commit()).await?;
         self.outbox.committed();
@@ -129,6 +164,7 @@ impl Store {
         let mut purged = 0;
         for (table, key, column) in [
             ("sign_ups", "id", "expire_micros"),
+            ("invitations", "id", "expire_micros"),
             ("user_tokens", "digest", "expire_micros"),
             ("sessions", "id", "expire_micros"),
             ("mails", "id", "expire_micros"),

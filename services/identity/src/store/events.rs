@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::audit::{self, Entry};
 use super::{Failure, Store};
+use crate::failures::Failed;
 
 impl Store {
     /// Adds an event to the transaction that makes it true, for others and for the user's audit log.
@@ -55,6 +56,22 @@ impl Store {
         let (user, session) = session;
         let resource = format!("users/{user}/sessions/{session}");
         append(transaction, user, Entry { action, resource, details: &[] }, now).await
+    }
+}
+
+impl Store {
+    /// Adds to a user's audit log that somebody failed to prove that they are the user. If there was no user, there is nothing to add.
+    pub(crate) async fn log_failed_proof(&self, failed: &Failed) -> Result<(), Failure> {
+        let Some(user) = failed.user else { return Ok(()) };
+        let entry = Entry {
+            action: AuditAction::UserSignInFailed,
+            resource: format!("users/{user}"),
+            details: &[("reason", failed.proof.name())],
+        };
+        let event = audit::event(None, entry, failed.at);
+        let mut transaction = self.database.primary().begin().await?;
+        audit::append(&mut transaction, user.uuid(), &event).await?;
+        Ok(self.database.observe("log_failed_proof", transaction.commit()).await?)
     }
 }
 

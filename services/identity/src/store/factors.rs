@@ -1,12 +1,14 @@
 //! Second factors: a secret that is sealed, the last time step that was taken, and recovery codes that are left.
 
 use jiff::Timestamp;
+use prost::Message;
 use proto::events::v1::UserSecondFactorChanged;
 use proto::events::v1::user_event::Event;
 use rpc::UserId;
 use sqlx::PgConnection;
 use zeroize::Zeroizing;
 
+use super::answers::Answer;
 use super::fields::USER_TOTP;
 use super::users::not_found;
 use super::{Failure, Store};
@@ -21,9 +23,17 @@ struct Held {
 
 impl Store {
     /// Keeps a new secret that is not confirmed yet.
-    pub(crate) async fn begin_totp(&self, user: UserId, secret: &[u8]) -> Result<(), Failure> {
+    pub(crate) async fn begin_totp<R: Message + Default>(
+        &self,
+        user: UserId,
+        secret: &[u8],
+        answer: Answer<'_, R>,
+    ) -> Result<R, Failure> {
         let sealed = self.seal(USER_TOTP, user.as_bytes(), secret)?;
         let mut transaction = self.database.primary().begin().await?;
+        if let Some(response) = self.claim_answer(&mut transaction, &answer).await? {
+            return Ok(response);
+        }
         let held = self.held_factor(&mut transaction, user).await?;
         if held.is_enabled {
             return Err(Error::Conflict("the second factor is enabled; disable it first").into());
@@ -33,18 +43,24 @@ impl Store {
             .bind(sealed)
             .execute(&mut *transaction)
             .await?;
-        Ok(self.database.observe("begin_totp", transaction.commit()).await?)
+        self.complete_answer(&mut transaction, &answer).await?;
+        self.database.observe("begin_totp", transaction.commit()).await?;
+        Ok(answer.response)
     }
 
     /// Enables the factor if the code is of its secret, with these recovery codes.
-    pub(crate) async fn confirm_totp(
+    pub(crate) async fn confirm_totp<R: Message + Default>(
         &self,
         user: UserId,
         code: &str,
         recovery_codes: &[String],
-        now: Timestamp,
-    ) -> Result<(), Failure> {
+        answer: Answer<'_, R>,
+    ) -> Result<R, Failure> {
+        let now = answer.now;
         let mut transaction = self.database.primary().begin().await?;
+        if let Some(response) = self.claim_answer(&mut transaction, &answer).await? {
+            return Ok(response);
+        }
         let held = self.held_factor(&mut transaction, user).await?;
         let Some(secret) = held.secret.filter(|_| !held.is_enabled) else {
             return Err(Error::Conflict("no second factor was begun, or it is enabled").into());
@@ -63,19 +79,24 @@ impl Store {
         self.replace_codes(&mut transaction, user, recovery_codes).await?;
         let event = Event::SecondFactorChanged(UserSecondFactorChanged { enabled: true });
         self.tell(&mut transaction, user, event, now).await?;
+        self.complete_answer(&mut transaction, &answer).await?;
         self.database.observe("confirm_totp", transaction.commit()).await?;
         self.outbox.committed();
-        Ok(())
+        Ok(answer.response)
     }
 
     /// Disables the factor, if it is proved.
-    pub(crate) async fn disable_totp(
+    pub(crate) async fn disable_totp<R: Message + Default>(
         &self,
         user: UserId,
         factor: &Factor,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
+        answer: Answer<'_, R>,
+    ) -> Result<R, Failure> {
+        let now = answer.now;
         let mut transaction = self.database.primary().begin().await?;
+        if let Some(response) = self.claim_answer(&mut transaction, &answer).await? {
+            return Ok(response);
+        }
         self.use_factor(&mut transaction, user, factor, now).await?;
         sqlx::query(
             "update identity.users set totp_enable_micros = null, totp_secret = null, update_micros = $2,
@@ -88,23 +109,29 @@ impl Store {
         self.replace_codes(&mut transaction, user, &[]).await?;
         let event = Event::SecondFactorChanged(UserSecondFactorChanged { enabled: false });
         self.tell(&mut transaction, user, event, now).await?;
+        self.complete_answer(&mut transaction, &answer).await?;
         self.database.observe("disable_totp", transaction.commit()).await?;
         self.outbox.committed();
-        Ok(())
+        Ok(answer.response)
     }
 
     /// Replaces the recovery codes, if the factor is proved.
-    pub(crate) async fn replace_recovery_codes(
+    pub(crate) async fn replace_recovery_codes<R: Message + Default>(
         &self,
         user: UserId,
         factor: &Factor,
         codes: &[String],
-        now: Timestamp,
-    ) -> Result<(), Failure> {
+        answer: Answer<'_, R>,
+    ) -> Result<R, Failure> {
         let mut transaction = self.database.primary().begin().await?;
-        self.use_factor(&mut transaction, user, factor, now).await?;
+        if let Some(response) = self.claim_answer(&mut transaction, &answer).await? {
+            return Ok(response);
+        }
+        self.use_factor(&mut transaction, user, factor, answer.now).await?;
         self.replace_codes(&mut transaction, user, codes).await?;
-        Ok(self.database.observe("replace_recovery_codes", transaction.commit()).await?)
+        self.complete_answer(&mut transaction, &answer).await?;
+        self.database.observe("replace_recovery_codes", transaction.commit()).await?;
+        Ok(answer.response)
     }
 
     /// Takes a code, which is not taken again; refuses it with the effect that hangs on it.

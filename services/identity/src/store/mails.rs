@@ -17,6 +17,8 @@ pub(crate) enum MailKind {
     SignUp = 1,
     /// To set a new password.
     PasswordReset = 2,
+    /// To become a member of a workspace.
+    Invitation = 3,
 }
 
 /// A mail that is to be sent.
@@ -110,6 +112,7 @@ impl Store {
                 let kind = match row.kind {
                     1 => MailKind::SignUp,
                     2 => MailKind::PasswordReset,
+                    3 => MailKind::Invitation,
                     other => return Err(Failure::Corrupt(format!("mail of kind {other}"))),
                 };
                 let email = self.open_email(MAIL_EMAIL, row.id.as_bytes(), &row.email)?;

@@ -1,18 +1,15 @@
-//! Members, and what their memberships come to for edges.
+//! Members: who is one, and as what.
 
 use auth::Role;
-use bus::topics::{USER_CHANGES, USER_EVENTS};
+use bus::topics::USER_EVENTS;
 use pg::outbox;
 use prost::Message as _;
-use proto::common::v1::Tier;
 use proto::events::v1::user_event::Event;
-use proto::events::v1::{
-    MemberAdded, MemberRemoved, MemberRoleChanged, UserEvent, UserGrantsChanged,
-};
+use proto::events::v1::{MemberAdded, MemberRemoved, MemberRoleChanged, UserEvent};
 use proto::identity::v1::{
     AuditAction, LeaveWorkspaceResponse, RemoveMemberResponse, UpdateMemberResponse,
 };
-use rpc::{Grant, Principal, UserId, WorkspaceId};
+use rpc::{Principal, UserId, WorkspaceId};
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -45,15 +42,6 @@ impl TryFrom<Row> for Member {
             update_time: time(row.update_micros)?,
         })
     }
-}
-
-/// What a user may do where, as the primary knows it.
-#[derive(Debug)]
-pub(crate) struct UserGrants {
-    pub grants: Vec<Grant>,
-    pub tier: Tier,
-    /// 0: they never were a member of anything.
-    pub version: i64,
 }
 
 impl Store {
@@ -174,42 +162,16 @@ impl Store {
         change.commit("leave_workspace", &LeaveWorkspaceResponse {}).await?;
         Ok(LeaveWorkspaceResponse {})
     }
-
-    /// What a user may do where.
-    pub(crate) async fn user_grants(&self, user: UserId) -> Result<UserGrants, Failure> {
-        // One statement sees one state: the version is not of another one than the memberships.
-        let statement = sqlx::query_as(
-            "select coalesce(g.version, 0), m.workspace_id, m.role, w.tier
-             from (select $1::uuid as user_id) one
-             left join identity.user_grants g on g.user_id = one.user_id
-             left join identity.members m on m.user_id = one.user_id
-             left join identity.workspaces w on w.id = m.workspace_id
-             order by m.workspace_id",
-        )
-        .bind(user.uuid())
-        .fetch_all(self.database.primary());
-        /// The user's version; and of a membership, if there is any: workspace, role and tier.
-        type Row = (i64, Option<Uuid>, Option<i32>, Option<i32>);
-        let rows: Vec<Row> = self.database.observe("get_user_grants", statement).await?;
-        let mut found = UserGrants { grants: Vec::new(), tier: Tier::Free, version: 0 };
-        for (version, workspace, role, tier) in rows {
-            found.version = version;
-            let (Some(workspace), Some(role)) = (workspace, role) else { continue };
-            let workspace = WorkspaceId::from(workspace);
-            let permissions = stored_role(role)?.permissions();
-            found.grants.push(Grant { workspace, permissions });
-            found.tier = found.tier.max(wire::tier(tier.unwrap_or_default()));
-        }
-        Ok(found)
-    }
 }
 
 impl Change<'_> {
-    /// Makes a user a member who is none, within the limits of both sides. The workspace is locked, or new.
+    /// Makes a user a member who is none, by the invitation of this name if there was one, within the limits of both sides. The
+    /// workspace is locked, or new.
     pub(super) async fn add_member(
         &mut self,
         act: &Act<'_>,
         member: &Member,
+        invitation: Option<&str>,
     ) -> Result<(), Failure> {
         let (workspace, user) = (member.workspace, member.user);
         let (members,): (i64,) =
@@ -244,12 +206,27 @@ impl Change<'_> {
             MemberAdded { workspace_id: workspace.as_bytes().to_vec(), role: member.role.number() };
         self.announce(vec![user_event(act, Some(user), workspace, Event::MemberAdded(added))])
             .await?;
-        let entry = Entry {
-            action: AuditAction::MemberAdded,
-            resource: member.name(),
-            details: &[("role", member.role.name())],
-        };
+        let mut details = vec![("role", member.role.name())];
+        details.extend(invitation.map(|name| ("invitation", name)));
+        let entry =
+            Entry { action: AuditAction::MemberAdded, resource: member.name(), details: &details };
         self.audit(workspace.uuid(), entry).await
+    }
+
+    /// What a user is in a workspace, which is locked.
+    pub(super) async fn role_of(
+        &mut self,
+        workspace: WorkspaceId,
+        user: UserId,
+    ) -> Result<Option<Role>, Failure> {
+        let row: Option<(i32,)> = sqlx::query_as(
+            "select role from identity.members where workspace_id = $1 and user_id = $2",
+        )
+        .bind(workspace.uuid())
+        .bind(user.uuid())
+        .fetch_optional(self.connection())
+        .await?;
+        row.map(|(role,)| stored_role(role)).transpose()
     }
 
     /// The member of a workspace, and how many owners it has, neither of which changes until the commit.
@@ -303,26 +280,6 @@ impl Change<'_> {
     async fn tell(&mut self, act: &Act<'_>, user: UserId, event: Event) -> Result<(), Failure> {
         self.outdate_grants(act, user).await?;
         self.announce(vec![user_event(act, Some(user), WorkspaceId::NIL, event)]).await
-    }
-
-    /// Counts a change of what a user may do, and announces it to edges.
-    async fn outdate_grants(&mut self, act: &Act<'_>, user: UserId) -> Result<(), Failure> {
-        let (version,): (i64,) = sqlx::query_as(
-            "insert into identity.user_grants as g (user_id, version) values ($1, $2)
-             on conflict (user_id) do update set version = greatest(g.version + 1, excluded.version)
-             returning version",
-        )
-        .bind(user.uuid())
-        .bind(act.micros())
-        .fetch_one(self.connection())
-        .await?;
-        let changed = UserGrantsChanged { user_id: user.as_bytes().to_vec(), version };
-        self.announce(vec![outbox::Change {
-            topic: USER_CHANGES.name.into(),
-            key: user.as_bytes().to_vec(),
-            value: changed.encode_to_vec(),
-        }])
-        .await
     }
 }
 

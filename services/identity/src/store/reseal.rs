@@ -6,13 +6,14 @@
 use sqlx::AssertSqlSafe;
 
 use super::fields::{
-    FLOW_SECRETS, Field, MAIL_EMAIL, SESSION_ANSWER, SESSION_LABEL, SIGN_UP_EMAIL, SIGN_UP_NAME,
-    SIGNING_KEY, TOKEN_PAYLOAD, USER_EMAIL, USER_NAME, USER_TOTP,
+    FLOW_SECRETS, Field, INVITATION_EMAIL, MAIL_EMAIL, REQUEST_ANSWER, SESSION_ANSWER,
+    SESSION_LABEL, SIGN_UP_EMAIL, SIGN_UP_NAME, SIGNING_KEY, TOKEN_PAYLOAD, USER_EMAIL, USER_NAME,
+    USER_TOTP,
 };
 use super::{Failure, Store};
 
-/// Every sealed column, with its row's key and what that is bound as.
-const COLUMNS: [(Field, &str, RowKey); 11] = [
+/// Every sealed column, with its row's key and what that is bound as. Where a row has no key, the column is not sealed.
+const COLUMNS: [(Field, &str, RowKey); 13] = [
     (USER_EMAIL, "id", RowKey::Uuid),
     (USER_NAME, "id", RowKey::Uuid),
     (USER_TOTP, "id", RowKey::Uuid),
@@ -23,6 +24,8 @@ const COLUMNS: [(Field, &str, RowKey); 11] = [
     (SESSION_ANSWER, "id", RowKey::Uuid),
     (SIGNING_KEY, "kid", RowKey::Text),
     (MAIL_EMAIL, "id", RowKey::Uuid),
+    (INVITATION_EMAIL, "id", RowKey::Uuid),
+    (REQUEST_ANSWER, "answer_id", RowKey::Uuid),
     (FLOW_SECRETS, "digest", RowKey::Bytes),
 ];
 
@@ -64,9 +67,10 @@ impl Store {
     /// How many values other keys than the active one have sealed.
     pub(crate) async fn values_to_reseal(&self) -> Result<i64, Failure> {
         let mut sum = 0;
-        for (Field { table, column }, _, _) in COLUMNS {
+        for (Field { table, column }, key, _) in COLUMNS {
             let (count,): (i64,) = sqlx::query_as(AssertSqlSafe(format!(
-                "select count(*) from {table} where {column} is not null and substring({column} from 1 for 5) <> $1"
+                "select count(*) from {table}
+                 where {key} is not null and {column} is not null and substring({column} from 1 for 5) <> $1"
             )))
             .bind(self.keyring.current_head().as_slice())
             .fetch_one(self.database.primary())
@@ -92,7 +96,7 @@ impl Store {
         let mut transaction = self.database.primary().begin().await?;
         let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(AssertSqlSafe(format!(
             "select {as_bytes}, {column} from {table}
-             where {column} is not null and substring({column} from 1 for 5) <> $1
+             where {key} is not null and {column} is not null and substring({column} from 1 for 5) <> $1
                  and ($3::bytea is null or {key} > {of_bytes})
              order by {key} limit $2 for no key update"
         )))

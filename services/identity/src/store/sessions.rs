@@ -4,13 +4,16 @@ use auth::{KeyDigest, RefreshToken};
 use bus::topics::SESSION_ENDS;
 use jiff::{SignedDuration, Timestamp};
 use pg::outbox::Change;
-use prost::Message as _;
+use pg::requests::Request;
+use prost::Message;
 use proto::events::v1::SessionEnded;
-use proto::identity::v1::AuditAction;
+use proto::identity::v1::{AuditAction, EndAllSessionsResponse};
 use rpc::{SessionId, UserId};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
+use super::act::replayed;
+use super::answers::Answer;
 use super::fields::{SESSION_ANSWER, SESSION_LABEL};
 use super::tokens::TokenKind;
 use super::{Failure, Store, time};
@@ -73,9 +76,17 @@ impl Store {
         self.keyring.hash("refresh-token", signed)
     }
 
-    /// Begins a session; of too many the ones unused for the longest end.
-    pub(crate) async fn begin_session(&self, new: &NewSession<'_>) -> Result<Timestamp, Failure> {
+    /// Begins a session, until [`session::expiry`]; of too many the ones unused for the longest end. Answers with what was answered
+    /// before instead, if that is what the request id stands for.
+    pub(crate) async fn begin_session<R: Message + Default>(
+        &self,
+        new: &NewSession<'_>,
+        answer: Answer<'_, R>,
+    ) -> Result<R, Failure> {
         let mut transaction = self.database.primary().begin().await?;
+        if let Some(response) = self.claim_answer(&mut transaction, &answer).await? {
+            return Ok(response);
+        }
         // Its user is there, and stays until the session is.
         self.locked_user(&mut transaction, new.user).await?;
         if let Some(challenge) = new.challenge
@@ -110,9 +121,10 @@ impl Store {
         .await?;
         let session = (new.user, new.id);
         self.log(&mut transaction, session, AuditAction::UserSignedIn, new.now).await?;
+        self.complete_answer(&mut transaction, &answer).await?;
         self.database.observe("begin_session", transaction.commit()).await?;
         self.outbox.committed();
-        Ok(expire_time)
+        Ok(answer.response)
     }
 
     /// Replaces a refresh token that we issued, or ends the session that it was of.
@@ -230,8 +242,12 @@ impl Store {
         user: UserId,
         session: SessionId,
         now: Timestamp,
+        request: Option<&Request<'_>>,
     ) -> Result<(), Failure> {
         let mut transaction = self.database.primary().begin().await?;
+        if self.claim(&mut transaction, request, now.as_microsecond()).await?.is_some() {
+            return Ok(());
+        }
         let owned: Option<(i32,)> = sqlx::query_as(
             "select 1 from identity.sessions where id = $1 and user_id = $2 for update",
         )
@@ -243,22 +259,30 @@ impl Store {
             return Ok(());
         }
         self.end_locked(&mut transaction, session, now).await?;
+        self.complete(&mut transaction, request, &[]).await?;
         self.database.observe("end_session", transaction.commit()).await?;
         self.outbox.committed();
         Ok(())
     }
 
-    /// Ends all sessions of a user; returns how many there were.
+    /// Ends all sessions of a user; says how many there were.
     pub(crate) async fn end_all_sessions(
         &self,
         user: UserId,
         now: Timestamp,
-    ) -> Result<usize, Failure> {
+        request: Option<&Request<'_>>,
+    ) -> Result<EndAllSessionsResponse, Failure> {
         let mut transaction = self.database.primary().begin().await?;
+        let before = self.claim(&mut transaction, request, now.as_microsecond()).await?;
+        if let Some(response) = before {
+            return replayed(&response);
+        }
         let ended = self.end_sessions(&mut transaction, user, None, now).await?;
+        let response = EndAllSessionsResponse { ended: i32::try_from(ended).unwrap_or(i32::MAX) };
+        self.complete(&mut transaction, request, &response.encode_to_vec()).await?;
         self.database.observe("end_all_sessions", transaction.commit()).await?;
         self.outbox.committed();
-        Ok(ended)
+        Ok(response)
     }
 
     /// Ends the sessions of a user, but one if it is said which.

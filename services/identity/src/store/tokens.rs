@@ -2,10 +2,12 @@
 
 use auth::KeyDigest;
 use jiff::Timestamp;
+use prost::Message;
 use rpc::UserId;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::answers::Answer;
 use super::fields::TOKEN_PAYLOAD;
 use super::{Failure, Store};
 
@@ -25,30 +27,41 @@ pub(crate) struct FoundToken {
     pub payload: Option<zeroize::Zeroizing<Vec<u8>>>,
 }
 
+/// A token that is given out.
+#[derive(Debug)]
+pub(crate) struct NewToken<'a> {
+    pub kind: TokenKind,
+    pub digest: &'a KeyDigest,
+    pub user: UserId,
+    /// What else it stands for.
+    pub payload: Option<&'a [u8]>,
+    pub expire_time: Timestamp,
+}
+
 /// Wrong answers to one token.
 const FAILURES_MAX: i32 = 5;
 /// Tokens of one user that hold at the same time: of more the oldest go.
 const TOKENS_MAX: i64 = 20;
 
 impl Store {
-    /// Adds a token.
-    pub(crate) async fn add_token(
+    /// Adds a token; answers with what was answered before instead, if that is what the request id stands for.
+    pub(crate) async fn add_token<R: Message + Default>(
         &self,
-        kind: TokenKind,
-        digest: &KeyDigest,
-        user: UserId,
-        payload: Option<&[u8]>,
-        expire_time: Timestamp,
-    ) -> Result<(), Failure> {
-        let row = digest.as_bytes();
-        let payload = payload.map(|value| self.seal(TOKEN_PAYLOAD, row, value)).transpose()?;
+        new: &NewToken<'_>,
+        answer: Answer<'_, R>,
+    ) -> Result<R, Failure> {
+        let row = new.digest.as_bytes();
+        let payload = new.payload.map(|value| self.seal(TOKEN_PAYLOAD, row, value)).transpose()?;
         let mut transaction = self.database.primary().begin().await?;
+        if let Some(response) = self.claim_answer(&mut transaction, &answer).await? {
+            return Ok(response);
+        }
         sqlx::query(
             "delete from identity.user_tokens where digest in (
                  select digest from identity.user_tokens where user_id = $1
                  order by expire_micros desc, digest offset $2)",
         )
-        .bind(user.uuid())
+        .bind(new.user.uuid())
         .bind(TOKENS_MAX - 1)
         .execute(&mut *transaction)
         .await?;
@@ -57,13 +70,15 @@ impl Store {
              values ($1, $2, $3, $4, $5)",
         )
         .bind(row.as_slice())
-        .bind(kind as i16)
-        .bind(user.uuid())
+        .bind(new.kind as i16)
+        .bind(new.user.uuid())
         .bind(payload)
-        .bind(expire_time.as_microsecond())
+        .bind(new.expire_time.as_microsecond())
         .execute(&mut *transaction)
         .await?;
-        Ok(self.database.observe("add_token", transaction.commit()).await?)
+        self.complete_answer(&mut transaction, &answer).await?;
+        self.database.observe("add_token", transaction.commit()).await?;
+        Ok(answer.response)
     }
 
     /// A token of this kind, if it holds.

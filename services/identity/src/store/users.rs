@@ -5,15 +5,18 @@ use jiff::Timestamp;
 use pg::requests::Request;
 use proto::events::v1::user_event::Event;
 use proto::events::v1::{UserPasswordChanged, UserRegistered};
+use proto::identity::v1::UpdateUserResponse;
 use rpc::UserId;
 use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 use uuid::Uuid;
 
+use super::answers::Answer;
 use super::fields::{SIGN_UP_EMAIL, SIGN_UP_NAME, USER_EMAIL, USER_NAME};
 use super::mails::{MailKind, NewMail};
 use super::tokens::TokenKind;
 use super::{Failure, Store, time};
 use crate::domain::{Email, Error, User, next_version};
+use crate::wire;
 
 pub(super) const COLUMNS: &str = "id, email, display_name, password, \
     totp_enable_micros is not null as totp_enabled, create_micros, update_micros, version";
@@ -249,9 +252,13 @@ impl Store {
         user: UserId,
         etag: &str,
         display_name: Option<&str>,
-        now: Timestamp,
-    ) -> Result<User, Failure> {
+        (request, now): (Option<Request<'_>>, Timestamp),
+    ) -> Result<UpdateUserResponse, Failure> {
+        let mut answer = Answer { request, now, response: UpdateUserResponse::default() };
         let mut transaction = self.database.primary().begin().await?;
+        if let Some(response) = self.claim_answer(&mut transaction, &answer).await? {
+            return Ok(response);
+        }
         let mut found = self.locked_user(&mut transaction, user).await?;
         if !etag.is_empty() && etag != found.etag() {
             return Err(Error::EtagMismatch.into());
@@ -270,8 +277,10 @@ impl Store {
         .bind(found.version)
         .execute(&mut *transaction)
         .await?;
+        answer.response.user = Some(wire::user(&found));
+        self.complete_answer(&mut transaction, &answer).await?;
         self.database.observe("update_user", transaction.commit()).await?;
-        Ok(found)
+        Ok(answer.response)
     }
 
     /// Sets a new password, by a reset's token if there is one, and ends the user's sessions but one.

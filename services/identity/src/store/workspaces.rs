@@ -89,7 +89,7 @@ impl Store {
         };
         change.audit(workspace.id.uuid(), entry).await?;
         if let Some(owner) = owner {
-            change.add_member(act, owner).await?;
+            change.add_member(act, owner, None).await?;
         }
         let response = CreateWorkspaceResponse { workspace: Some(wire::workspace(workspace)) };
         change.commit("create_workspace", &response).await?;
@@ -148,7 +148,7 @@ impl Store {
         Ok(response)
     }
 
-    /// Sets what a workspace has paid for.
+    /// Sets what a workspace has paid for; edges forget what they knew of its keys and members.
     pub(crate) async fn set_workspace_tier(
         &self,
         act: &Act<'_>,
@@ -160,8 +160,13 @@ impl Store {
             Begun::Replayed(response) => return replayed(&response),
         };
         let mut workspace = locked(change.connection(), workspace).await?;
+        let is_new = wire::tier(workspace.tier) != tier;
         workspace.tier = tier.into();
         write(change.connection(), act, &mut workspace).await?;
+        if is_new {
+            change.outdate_keys(act, workspace.id).await?;
+            change.outdate_members(act, workspace.id).await?;
+        }
         let entry = Entry {
             action: AuditAction::WorkspaceTierSet,
             resource: workspace.name(),

@@ -32,7 +32,11 @@ async fn an_erased_user_leaves_an_id_and_nothing_else_and_the_address_is_free() 
     let service = Service::start().await;
     let person = service.person(EMAIL).await;
     service.enable_totp(&person).await;
-    let erase = |password: &str| EraseUserRequest { name: me(), password: password.to_owned() };
+    let erase = |password: &str| EraseUserRequest {
+        name: me(),
+        password: password.to_owned(),
+        ..Default::default()
+    };
     let wrong = service.users().erase_user(person.asks(erase("wrong horse battery"))).await;
     assert_eq!(reason(wrong), "SIGN_IN_REFUSED");
     service.users().erase_user(person.asks(erase(PASSWORD))).await.unwrap();

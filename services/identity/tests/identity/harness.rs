@@ -11,6 +11,7 @@ use proto::common::v1::{Role, Scope, Tier};
 use proto::identity::v1::api_keys_service_client::ApiKeysServiceClient;
 use proto::identity::v1::audit_service_client::AuditServiceClient;
 use proto::identity::v1::authentication_service_client::AuthenticationServiceClient;
+use proto::identity::v1::invitations_service_client::InvitationsServiceClient;
 use proto::identity::v1::members_service_client::MembersServiceClient;
 use proto::identity::v1::service_accounts_service_client::ServiceAccountsServiceClient;
 use proto::identity::v1::workspaces_service_client::WorkspacesServiceClient;
@@ -19,7 +20,7 @@ use proto::identity::v1::{
     CreateWorkspaceRequest, GetUserGrantsRequest, GetUserGrantsResponse, Workspace,
 };
 use rpc::{ApiKeyId, Caller, Grant, Permissions, Principal, SessionId, UserId, WorkspaceId};
-use service::{Host, HostConfig};
+use service::{Host, HostConfig, MetricsRegistry};
 use stack::TestDatabase;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -33,6 +34,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) struct Service {
     pub(super) bus: Bus,
+    metrics: MetricsRegistry,
     pub(super) database: TestDatabase,
     /// Where mails are written.
     pub(super) mails: PathBuf,
@@ -87,7 +89,7 @@ impl Service {
         let host = Host::new(config, "test")
             .with_registry(registry.clone())
             .add(identity::NAME, "127.0.0.1:0".parse().unwrap(), async move |cx| {
-                drop(give_bus.send(cx.bus.clone()));
+                drop(give_bus.send((cx.bus.clone(), cx.metrics.clone())));
                 match mailer {
                     Some(mailer) => identity::assemble_with(identity_config, cx, mailer).await,
                     None => identity::assemble(identity_config, cx).await,
@@ -95,8 +97,11 @@ impl Service {
             })
             .tell_when_ready(ready);
         let host = tokio::spawn(host.run(stop.clone()));
+        let given = tokio::time::timeout(PATIENCE, bus).await.unwrap();
+        let (bus, metrics) = given.expect("the host assembles");
         let mut service = Self {
-            bus: tokio::time::timeout(PATIENCE, bus).await.unwrap().expect("the host assembles"),
+            bus,
+            metrics,
             edge: mesh_of(&authority, &registry, "edge"),
             operator: mesh_of(&authority, &registry, "operator"),
             database,
@@ -145,6 +150,14 @@ impl Service {
         MembersServiceClient::new(self.edge.clone())
     }
 
+    pub(super) fn invitations(&self) -> InvitationsServiceClient<Mesh> {
+        InvitationsServiceClient::new(self.edge.clone())
+    }
+
+    pub(super) fn invitations_as_operator(&self) -> InvitationsServiceClient<Mesh> {
+        InvitationsServiceClient::new(self.operator.clone())
+    }
+
     pub(super) fn service_accounts(&self) -> ServiceAccountsServiceClient<Mesh> {
         ServiceAccountsServiceClient::new(self.edge.clone())
     }
@@ -155,6 +168,14 @@ impl Service {
 
     pub(super) fn audit_as_operator(&self) -> AuditServiceClient<Mesh> {
         AuditServiceClient::new(self.operator.clone())
+    }
+
+    /// What the service counts, as a scraper reads it.
+    pub(super) fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode_registry(&mut text, &self.metrics.lock())
+            .unwrap();
+        text
     }
 
     /// The way that the edge calls.

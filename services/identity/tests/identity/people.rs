@@ -86,6 +86,21 @@ impl Service {
         }
     }
 
+    /// Waits until no mail is on its way.
+    pub(super) async fn until_mails_are_sent(&self) {
+        let database = self.database.open();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let waiting = sqlx::query_as("select count(*) from identity.mails");
+            let (waiting,): (i64,) = waiting.fetch_one(database.primary()).await.unwrap();
+            if waiting == 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{waiting} mails were not sent");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Someone with an account, signed in.
     pub(super) async fn person(&self, email: &str) -> Person {
         let before = self.mails().len();
@@ -105,10 +120,12 @@ impl Service {
 
     /// Enables the second factor; gives its secret and the recovery codes.
     pub(super) async fn enable_totp(&self, person: &Person) -> (Vec<u8>, Vec<String>) {
-        let enroll = EnrollTotpRequest { name: me(), password: PASSWORD.to_owned() };
+        let enroll =
+            EnrollTotpRequest { name: me(), password: PASSWORD.to_owned(), ..Default::default() };
         let enrolled = self.factors().enroll_totp(person.asks(enroll)).await.unwrap().into_inner();
         let secret = base32(&enrolled.secret);
-        let confirm = ConfirmTotpRequest { name: me(), totp_code: totp(&secret, 0) };
+        let confirm =
+            ConfirmTotpRequest { name: me(), totp_code: totp(&secret, 0), ..Default::default() };
         let confirmed = self.factors().confirm_totp(person.asks(confirm)).await.unwrap();
         (secret, confirmed.into_inner().recovery_codes)
     }
@@ -178,6 +195,7 @@ pub(super) fn sign_in(email: &str, password: &str) -> SignInRequest {
         email: email.to_owned(),
         password: password.to_owned(),
         label: "Firefox on Linux".to_owned(),
+        request_id: String::new(),
     }
 }
 
@@ -221,7 +239,7 @@ pub(super) fn totp(secret: &[u8], steps_off: i64) -> String {
     format!("{:06}", number % 1_000_000)
 }
 
-fn base32(text: &str) -> Vec<u8> {
+pub(super) fn base32(text: &str) -> Vec<u8> {
     let mut bits = String::new();
     for one in text.bytes() {
         let value = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".iter().position(|c| *c == one).unwrap();

@@ -43,7 +43,13 @@ async fn sign_in(service: &Service, provider: &Provider) -> Result<Outcome, Stat
     let begun = begun.into_inner();
     let (code, state) = provider.visited(&begun.authorization_uri);
     let label = "Firefox".to_owned();
-    let finish = FinishProviderSignInRequest { flow_token: begun.flow_token, state, code, label };
+    let finish = FinishProviderSignInRequest {
+        flow_token: begun.flow_token,
+        state,
+        code,
+        label,
+        ..Default::default()
+    };
     let finished = client(service).finish_provider_sign_in(finish).await?;
     Ok(finished.into_inner().outcome.unwrap())
 }
@@ -92,7 +98,7 @@ async fn an_address_that_someone_has_is_linked_once_they_prove_their_account() {
     let confirm = |password: &str| ConfirmProviderLinkRequest {
         link_token: link.link_token.clone(),
         password: password.to_owned(),
-        label: String::new(),
+        ..Default::default()
     };
     let wrong = client(&service).confirm_provider_link(confirm("wrong horse battery")).await;
     assert_eq!(reason(wrong), "SIGN_IN_REFUSED");
@@ -178,7 +184,7 @@ async fn a_flow_is_good_once_and_for_the_browser_that_began_it() {
         flow_token: flow_token.to_owned(),
         state: state.to_owned(),
         code: code.clone(),
-        label: String::new(),
+        ..Default::default()
     };
     // Another's callback in this browser, and then its own: the flow is used up by the first.
     for state in [&other_state, &state] {
@@ -230,7 +236,7 @@ async fn a_provider_that_is_slow_failing_or_down_is_no_refusal() {
         flow_token: begun.flow_token,
         state,
         code,
-        label: String::new(),
+        ..Default::default()
     };
     let down = client(&service).finish_provider_sign_in(finish).await;
     assert_eq!(reason(down), "PROVIDER_UNAVAILABLE");

@@ -16,8 +16,11 @@ async fn complete(
     challenge_token: &str,
     factor: Factor,
 ) -> Result<SessionTokens, Status> {
-    let message =
-        CompleteSignInRequest { challenge_token: challenge_token.to_owned(), factor: Some(factor) };
+    let message = CompleteSignInRequest {
+        challenge_token: challenge_token.to_owned(),
+        factor: Some(factor),
+        ..Default::default()
+    };
     let answer = service.sessions().complete_sign_in(message).await?;
     Ok(answer.into_inner().tokens.unwrap())
 }
@@ -84,13 +87,18 @@ async fn a_recovery_code_signs_in_once_however_it_is_typed() {
 async fn a_factor_is_enabled_by_a_code_and_disabled_by_one() {
     let service = Service::start().await;
     let person = service.person(EMAIL).await;
-    let confirm = |code: &str| ConfirmTotpRequest { name: me(), totp_code: code.to_owned() };
+    let confirm = |code: &str| ConfirmTotpRequest {
+        name: me(),
+        totp_code: code.to_owned(),
+        ..Default::default()
+    };
+    let enroll =
+        EnrollTotpRequest { name: me(), password: PASSWORD.to_owned(), ..Default::default() };
     let early = service.factors().confirm_totp(person.asks(confirm("000000"))).await;
     assert_eq!(reason(early), "STATE_CONFLICT");
-    let wrong = EnrollTotpRequest { name: me(), password: "wrong horse battery".to_owned() };
+    let wrong = EnrollTotpRequest { password: "wrong horse battery".to_owned(), ..enroll.clone() };
     let refused = service.factors().enroll_totp(person.asks(wrong)).await;
     assert_eq!(reason(refused), "SIGN_IN_REFUSED");
-    let enroll = EnrollTotpRequest { name: me(), password: PASSWORD.to_owned() };
     let enrolled = service.factors().enroll_totp(person.asks(enroll.clone())).await.unwrap();
     assert!(
         enrolled.into_inner().uri.starts_with("otpauth://totp/Linkmesh:Ada%40Example.com?secret=")
@@ -105,12 +113,17 @@ async fn a_factor_is_enabled_by_a_code_and_disabled_by_one() {
     let (secret, codes) = service.enable_totp(&person).await;
     let again = service.factors().enroll_totp(person.asks(enroll)).await;
     assert_eq!(reason(again), "STATE_CONFLICT");
-    let replace = ReplaceRecoveryCodesRequest { name: me(), totp_code: totp(&secret, 1) };
+    let replace = ReplaceRecoveryCodesRequest {
+        name: me(),
+        totp_code: totp(&secret, 1),
+        ..Default::default()
+    };
     let replaced = service.factors().replace_recovery_codes(person.asks(replace)).await.unwrap();
     let replaced = replaced.into_inner().recovery_codes;
     let disable = |code: &str| DisableTotpRequest {
         name: me(),
         factor: Some(DisableFactor::RecoveryCode(code.to_owned())),
+        ..Default::default()
     };
     let old = service.factors().disable_totp(person.asks(disable(&codes[0]))).await;
     assert_eq!(reason(old), "FACTOR_REFUSED");

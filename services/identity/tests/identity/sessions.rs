@@ -117,7 +117,10 @@ async fn sessions_are_listed_and_end_one_by_one_or_all_at_once() {
     assert!(listed.iter().all(|session| session.label == "Firefox on Linux"));
 
     let end = async |by: &Person, name: &str| {
-        service.sessions().end_session(by.asks(EndSessionRequest { name: name.to_owned() })).await
+        service
+            .sessions()
+            .end_session(by.asks(EndSessionRequest { name: name.to_owned(), ..Default::default() }))
+            .await
     };
     // Another's, one's own by name, twice, and the one that calls.
     assert_eq!(reason(end(&other, &second.tokens.session).await), "NOT_FOUND");
@@ -131,7 +134,7 @@ async fn sessions_are_listed_and_end_one_by_one_or_all_at_once() {
         assert_eq!(violation(end(&person, name).await).0, "name");
     }
 
-    let all = EndAllSessionsRequest { parent: me() };
+    let all = EndAllSessionsRequest { parent: me(), ..Default::default() };
     let ended = service.sessions().end_all_sessions(person.asks(all)).await.unwrap();
     assert_eq!(ended.into_inner().ended, 1);
     assert_eq!(reason(refresh(&service, &person.tokens.refresh_token, "").await), "SESSION_ENDED");

@@ -234,7 +234,7 @@ async fn a_name_is_changed_unless_someone_else_was_faster() {
             etag: etag.to_owned(),
             ..User::default()
         }),
-        update_mask: None,
+        ..Default::default()
     };
     let changed = service.users().update_user(person.asks(update("Ada L.", ""))).await.unwrap();
     let changed = changed.into_inner().user.unwrap();

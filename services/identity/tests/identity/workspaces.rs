@@ -1,8 +1,8 @@
 //! Workspaces: made by operators and users, changed by their owners.
 
-use proto::common::v1::{Scope, Tier};
-use proto::events::v1::UserEvent;
+use proto::common::v1::{Role, Scope, Tier};
 use proto::events::v1::user_event::Event;
+use proto::events::v1::{ApiKeyChanged, UserEvent, UserGrantsChanged};
 use proto::identity::v1::{
     CreateWorkspaceRequest, GetWorkspaceRequest, ListWorkspacesRequest, SetWorkspaceTierRequest,
     UpdateWorkspaceRequest, UpdateWorkspaceResponse, Workspace,
@@ -10,7 +10,7 @@ use proto::identity::v1::{
 use rpc::{Permissions, Principal};
 use tonic::Status;
 
-use super::harness::{Service, by, parent, reason, violation};
+use super::harness::{Service, by, parent, reason, violation, workspace};
 
 fn creation(display_name: &str, request_id: &str) -> CreateWorkspaceRequest {
     CreateWorkspaceRequest {
@@ -155,7 +155,10 @@ async fn a_user_is_a_member_of_at_most_100_workspaces() {
 async fn what_a_workspace_has_paid_for_is_set_by_operators_and_told_with_every_caller() {
     let service = Service::start().await;
     let owner = service.signed_in_owner().await;
+    let member = service.member_of(workspace(&owner), Role::Member).await;
     let key = service.create_key(&owner, super::harness::key_with(&[Scope::LinksRead])).await;
+    let key = key.unwrap();
+    let before = service.authenticate(&key.secret).await.version;
     let set = SetWorkspaceTierRequest {
         name: parent(&owner),
         tier: Tier::Premium.into(),
@@ -166,7 +169,25 @@ async fn what_a_workspace_has_paid_for_is_set_by_operators_and_told_with_every_c
     let answer = service.as_operator().set_workspace_tier(set).await.unwrap().into_inner();
     assert_eq!(answer.workspace.unwrap().tier(), Tier::Premium);
     assert_eq!(service.refreshed(&owner).await.tier, Tier::Premium);
-    let principal = service.authenticate(&key.unwrap().secret).await.principal.unwrap();
-    assert_eq!(principal.tier(), Tier::Premium);
+    let authenticated = service.authenticate(&key.secret).await;
+    assert_eq!(authenticated.principal.unwrap().tier(), Tier::Premium);
+
+    // Every edge is told to forget what it knew, under a version that what it reads then has.
+    assert!(authenticated.version > before);
+    let prefix = key.api_key.unwrap().prefix;
+    let is_told = |changes: &[ApiKeyChanged]| {
+        let mut told = changes.iter().filter(|change| change.prefix == prefix);
+        told.next_back().is_some_and(|change| change.version == authenticated.version)
+    };
+    service.announced(bus::topics::KEY_CHANGES.name, is_told).await;
+    for caller in [&owner, &member] {
+        let user = caller.user().unwrap();
+        let version = service.grants(user).await.version;
+        let is_told = |changes: &[UserGrantsChanged]| {
+            let mut told = changes.iter().filter(|change| change.user_id == user.as_bytes());
+            told.next_back().is_some_and(|change| change.version == version && version > 1)
+        };
+        service.announced(bus::topics::USER_CHANGES.name, is_told).await;
+    }
     service.stop().await;
 }

@@ -88,9 +88,15 @@ impl DomainsService for Api {
         &self,
         request: Request<DeleteDomainRequest>,
     ) -> Result<Response<DeleteDomainResponse>, Status> {
-        let (workspace, host) = named(&request.get_ref().name)?;
+        let message = request.get_ref();
+        let (workspace, host) = named(&message.name)?;
         Principal::admitted(&request, workspace)?;
-        self.store.delete_domain(workspace, &host).await.map_err(|failure| failed("", failure))?;
+        let id = request_id::optional(&message.request_id)?;
+        let fingerprint = request_id::fingerprint("DeleteDomain", message);
+        let request = id.map(|id| identified(workspace, id, &fingerprint));
+        let now_micros = now_in_micros().as_microsecond();
+        let deleted = self.store.delete_domain(workspace, &host, request, now_micros).await;
+        deleted.map_err(|failure| failed("", failure))?;
         Ok(Response::new(DeleteDomainResponse {}))
     }
 }

@@ -124,13 +124,19 @@ impl LinksService for Api {
         &self,
         request: Request<UpdateLinkRequest>,
     ) -> Result<Response<UpdateLinkResponse>, Status> {
-        let UpdateLinkRequest { link: wanted, update_mask } = request.get_ref();
+        let message = request.get_ref();
+        let UpdateLinkRequest { link: wanted, update_mask, request_id } = message;
         let wanted = wanted.as_ref().ok_or_else(|| rpc::Error::invalid("link", "is required"))?;
         let (workspace, link) = name::child::<kind::Link>("link.name", "links", &wanted.name)?;
         Principal::admitted(&request, workspace)?;
         let changes = parse::changes(wanted, update_mask.as_ref())?;
 
-        let edit = Edit { workspace, link, etag: &wanted.etag, now: Timestamp::now() };
+        let id = request_id::optional(request_id)?;
+        let fingerprint = request_id::fingerprint("UpdateLink", message);
+        let request = id.map(|id| identified(workspace, id, &fingerprint));
+        let edit = Edit { workspace, link, etag: &wanted.etag, request, now: Timestamp::now() };
+        let respond =
+            |link: &Link| UpdateLinkResponse { link: Some(wire::link(link, &self.origin)) };
         let unless_moved = |link: &Link| {
             let fixed = [
                 ("domain", link.host.as_str(), &wanted.domain),
@@ -145,9 +151,12 @@ impl LinksService for Api {
                 None => Ok(changes),
             }
         };
-        let updated = self.store.update_link(&edit, unless_moved).await;
-        let link = updated.map_err(|failure| failed("link", failure))?;
-        Ok(Response::new(UpdateLinkResponse { link: Some(wire::link(&link, &self.origin)) }))
+        let keep = |link: &Link| respond(link).encode_to_vec();
+        let updated = self.store.update_link(&edit, unless_moved, keep).await;
+        Ok(Response::new(match updated.map_err(|failure| failed("link", failure))? {
+            Outcome::Replayed(bytes) => replayed(&bytes)?,
+            Outcome::Done(link) => respond(&link),
+        }))
     }
 
     async fn delete_link(
@@ -157,7 +166,10 @@ impl LinksService for Api {
         let message = request.get_ref();
         let (workspace, link) = name::child::<kind::Link>("name", "links", &message.name)?;
         Principal::admitted(&request, workspace)?;
-        let edit = Edit { workspace, link, etag: &message.etag, now: Timestamp::now() };
+        let id = request_id::optional(&message.request_id)?;
+        let fingerprint = request_id::fingerprint("DeleteLink", message);
+        let request = id.map(|id| identified(workspace, id, &fingerprint));
+        let edit = Edit { workspace, link, etag: &message.etag, request, now: Timestamp::now() };
         self.store.delete_link(&edit).await.map_err(|failure| failed("", failure))?;
         Ok(Response::new(DeleteLinkResponse {}))
     }

@@ -118,8 +118,13 @@ impl Store {
         &self,
         workspace: WorkspaceId,
         host: &Host,
+        request: Option<Request<'_>>,
+        now_micros: i64,
     ) -> Result<(), Failure> {
         let mut transaction = self.database.primary().begin().await?;
+        if self.claim(&mut transaction, request.as_ref(), now_micros).await?.is_some() {
+            return Ok(());
+        }
         // Whoever creates a link here holds a share of this lock until it is committed.
         let found: Option<(i32,)> = sqlx::query_as(
             "select 1 from links.domains where host = $1 and workspace_id = $2 for update",
@@ -143,6 +148,7 @@ impl Store {
             .bind(host.as_str())
             .execute(&mut *transaction)
             .await?;
+        self.complete(&mut transaction, request.as_ref(), Vec::new).await?;
         self.database.observe("delete_domain", transaction.commit()).await?;
         Ok(())
     }

@@ -1,21 +1,23 @@
 //! Reading, changing and deleting one link.
 
 use jiff::Timestamp;
+use pg::requests::Request;
 use rpc::{LinkId, WorkspaceId};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::create::{link_hosts, on_link_domain};
 use super::directory::{self, At};
 use super::rows::{LINK_COLUMNS, LinkRow};
-use super::{Failure, Store};
+use super::{Failure, Outcome, Store};
 use crate::domain::{Change, Error, Link};
 
-/// Which link is changed or deleted, and when.
+/// Which link is changed or deleted, under which request id, and when.
 pub(crate) struct Edit<'a> {
     pub workspace: WorkspaceId,
     pub link: LinkId,
     /// Empty: whatever the link's is.
     pub etag: &'a str,
+    pub request: Option<Request<'a>>,
     pub now: Timestamp,
 }
 
@@ -41,13 +43,20 @@ impl Store {
         }
     }
 
-    /// Makes the changes that `changes` derives from the link as it is; returns the link as it is then.
+    /// Makes the changes that `changes` derives from the link as it is; returns the link as it is then. What `response` makes of
+    /// that is kept under the request id.
     pub(crate) async fn update_link(
         &self,
         edit: &Edit<'_>,
         changes: impl FnOnce(&Link) -> Result<Vec<Change>, Error>,
-    ) -> Result<Link, Failure> {
+        response: impl FnOnce(&Link) -> Vec<u8>,
+    ) -> Result<Outcome<Link>, Failure> {
+        let now_micros = edit.now.as_microsecond();
         let mut transaction = self.database.primary().begin().await?;
+        let request = edit.request.as_ref();
+        if let Some(response) = self.claim(&mut transaction, request, now_micros).await? {
+            return Ok(Outcome::Replayed(response));
+        }
         let (mut link, normalized_slug) = lock(&mut transaction, edit).await?;
         let changes = changes(&link)?;
         let brought: Vec<_> = changes.iter().filter_map(Change::destination).collect();
@@ -59,7 +68,6 @@ impl Store {
         for change in changes {
             link.settings.apply(change);
         }
-        let now_micros = edit.now.as_microsecond();
         let at = At { host: &link.host, normalized_slug: &normalized_slug, now_micros };
         let route = link.route();
         link.version = directory::replace(&mut transaction, &at, &route).await?;
@@ -69,16 +77,21 @@ impl Store {
         let place = (link.host.to_string(), normalized_slug);
         let change = directory::change(&place, link.version, Some(&route));
         self.outbox.append(&mut transaction, vec![change]).await?;
+        self.complete(&mut transaction, request, || response(&link)).await?;
         self.database.observe("update_link", transaction.commit()).await?;
         self.outbox.committed();
-        Ok(link)
+        Ok(Outcome::Done(link))
     }
 
     /// Deletes a link and leaves a tombstone in the directory.
     pub(crate) async fn delete_link(&self, edit: &Edit<'_>) -> Result<(), Failure> {
-        let mut transaction = self.database.primary().begin().await?;
-        let (link, normalized_slug) = lock(&mut transaction, edit).await?;
         let now_micros = edit.now.as_microsecond();
+        let mut transaction = self.database.primary().begin().await?;
+        let request = edit.request.as_ref();
+        if self.claim(&mut transaction, request, now_micros).await?.is_some() {
+            return Ok(());
+        }
+        let (link, normalized_slug) = lock(&mut transaction, edit).await?;
         let at = At { host: &link.host, normalized_slug: &normalized_slug, now_micros };
         let version = directory::clear(&mut transaction, &at).await?;
         sqlx::query("delete from links.links where id = $1")
@@ -88,6 +101,7 @@ impl Store {
         let place = (link.host.to_string(), normalized_slug);
         let change = directory::change(&place, version, None);
         self.outbox.append(&mut transaction, vec![change]).await?;
+        self.complete(&mut transaction, request, Vec::new).await?;
         self.database.observe("delete_link", transaction.commit()).await?;
         self.outbox.committed();
         Ok(())

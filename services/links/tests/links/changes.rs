@@ -125,8 +125,11 @@ async fn an_etag_lets_only_the_faster_of_two_writers_change_a_link() {
     let refused = update(&service, &caller, slower, &["display_name"]).await;
     assert_eq!(reason(refused), "ETAG_MISMATCH");
     let delete = |etag: &str| {
-        let message =
-            proto::links::v1::DeleteLinkRequest { name: link.name.clone(), etag: etag.to_owned() };
+        let message = proto::links::v1::DeleteLinkRequest {
+            name: link.name.clone(),
+            etag: etag.to_owned(),
+            ..Default::default()
+        };
         let request = super::harness::by(&caller, message);
         let mut client = service.links();
         async move { client.delete_link(request).await }

@@ -40,7 +40,7 @@ async fn a_domain_serves_its_workspaces_links_and_goes_when_it_has_none() {
     let link = Link { domain: "go.example.com".to_owned(), ..with_slug("x") };
     let link = create(&service, &caller, link).await.unwrap();
     assert_eq!(link.short_uri, "https://go.example.com/x");
-    let remove = DeleteDomainRequest { name: domain.name.clone() };
+    let remove = DeleteDomainRequest { name: domain.name.clone(), ..Default::default() };
     let refused = service.domains().delete_domain(by(&caller, remove.clone())).await;
     assert_eq!(reason(refused), "STATE_CONFLICT");
     delete(&service, &caller, &link.name).await.unwrap();
@@ -129,7 +129,7 @@ async fn a_link_made_while_its_domain_is_deleted_is_refused_or_keeps_the_domain(
         let host = format!("race-{round}.example.com");
         let domain = add(&service, &caller, &host, false).await.unwrap();
         let mut domains = service.domains();
-        let remove = DeleteDomainRequest { name: domain.name };
+        let remove = DeleteDomainRequest { name: domain.name, ..Default::default() };
         let link = Link { domain: host.clone(), ..with_slug("x") };
         let (made, removed) = tokio::join!(
             create(&service, &caller, link),

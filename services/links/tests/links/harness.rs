@@ -216,7 +216,7 @@ pub(super) async fn update(
 ) -> Result<Link, Status> {
     let paths = paths.iter().map(|path| (*path).to_owned()).collect();
     let update_mask = Some(prost_types::FieldMask { paths });
-    let message = UpdateLinkRequest { link: Some(link), update_mask };
+    let message = UpdateLinkRequest { link: Some(link), update_mask, ..Default::default() };
     let response = service.links().update_link(by(principal, message)).await?;
     Ok(response.into_inner().link.unwrap())
 }
@@ -226,7 +226,7 @@ pub(super) async fn delete(
     principal: &Principal,
     name: &str,
 ) -> Result<(), Status> {
-    let message = DeleteLinkRequest { name: name.to_owned(), etag: String::new() };
+    let message = DeleteLinkRequest { name: name.to_owned(), ..Default::default() };
     service.links().delete_link(by(principal, message)).await.map(drop)
 }
 

@@ -1,10 +1,11 @@
 //! A request id has its effect once.
 
 use proto::links::v1::{
-    BatchCreateLinksRequest, CreateDomainRequest, CreateLinkRequest, Domain, ListLinksRequest,
+    BatchCreateLinksRequest, CreateDomainRequest, CreateLinkRequest, DeleteDomainRequest,
+    DeleteLinkRequest, Domain, GetLinkRequest, Link, ListLinksRequest, UpdateLinkRequest,
 };
 
-use super::harness::{Service, by, delete, owner, parent, reason, to, with_slug};
+use super::harness::{Service, by, create, delete, owner, parent, reason, to, with_slug};
 
 #[tokio::test]
 async fn the_same_request_again_answers_with_what_the_first_one_made() {
@@ -65,7 +66,7 @@ async fn the_same_request_again_answers_with_what_the_first_one_made() {
 async fn a_request_that_failed_leaves_its_id_free() {
     let service = Service::start().await;
     let caller = owner();
-    super::harness::create(&service, &caller, with_slug("taken")).await.unwrap();
+    create(&service, &caller, with_slug("taken")).await.unwrap();
     let request_id = uuid::Uuid::new_v4().to_string();
     let message = |slug: &str| CreateLinkRequest {
         parent: parent(&caller),
@@ -90,5 +91,70 @@ async fn a_domain_is_created_once_for_its_request_id() {
     let first = service.domains().create_domain(by(&caller, message.clone())).await.unwrap();
     let second = service.domains().create_domain(by(&caller, message)).await.unwrap();
     assert_eq!(first.into_inner(), second.into_inner());
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_link_is_changed_and_deleted_once_for_a_request_id() {
+    let service = Service::start().await;
+    let caller = owner();
+    let link = create(&service, &caller, to("https://example.com/")).await.unwrap();
+    let update = |display_name: &str, request_id: &str| UpdateLinkRequest {
+        link: Some(Link {
+            name: link.name.clone(),
+            display_name: display_name.to_owned(),
+            ..Link::default()
+        }),
+        request_id: request_id.to_owned(),
+        ..Default::default()
+    };
+    let id = uuid::Uuid::new_v4().to_string();
+    let first = service.links().update_link(by(&caller, update("first", &id))).await.unwrap();
+    service.links().update_link(by(&caller, update("second", ""))).await.unwrap();
+    let again = service.links().update_link(by(&caller, update("first", &id))).await.unwrap();
+    assert_eq!(first.into_inner(), again.into_inner());
+    let get = GetLinkRequest { name: link.name.clone() };
+    let read = service.links().get_link(by(&caller, get.clone())).await.unwrap().into_inner();
+    assert_eq!(read.link.unwrap().display_name, "second", "it was changed once");
+    let other = service.links().update_link(by(&caller, update("third", &id))).await;
+    assert_eq!(reason(other), "REQUEST_ID_REUSED");
+
+    let stale = DeleteLinkRequest {
+        name: link.name.clone(),
+        etag: link.etag.clone(),
+        request_id: uuid::Uuid::new_v4().to_string(),
+    };
+    let refused = service.links().delete_link(by(&caller, stale.clone())).await;
+    assert_eq!(reason(refused), "ETAG_MISMATCH");
+    // What failed is not kept: the same id is good for what is right.
+    let right = DeleteLinkRequest { etag: String::new(), ..stale };
+    for _ in 0..2 {
+        service.links().delete_link(by(&caller, right.clone())).await.unwrap();
+    }
+    assert_eq!(reason(service.links().get_link(by(&caller, get)).await), "NOT_FOUND");
+    assert_eq!(reason(delete(&service, &caller, &link.name).await), "NOT_FOUND");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_domain_is_deleted_once_for_a_request_id() {
+    let service = Service::start().await;
+    let caller = owner();
+    let create = || CreateDomainRequest {
+        parent: parent(&caller),
+        domain: Some(Domain { host: "gone.example.com".to_owned(), ..Domain::default() }),
+        ..Default::default()
+    };
+    let made = service.domains().create_domain(by(&caller, create())).await.unwrap().into_inner();
+    let remove = DeleteDomainRequest {
+        name: made.domain.unwrap().name,
+        request_id: uuid::Uuid::new_v4().to_string(),
+    };
+    service.domains().delete_domain(by(&caller, remove.clone())).await.unwrap();
+    service.domains().create_domain(by(&caller, create())).await.unwrap();
+    // Late, and of the domain before this one.
+    service.domains().delete_domain(by(&caller, remove)).await.unwrap();
+    let taken = service.domains().create_domain(by(&caller, create())).await;
+    assert_eq!(reason(taken), "ALREADY_EXISTS", "the second one is still there");
     service.stop().await;
 }

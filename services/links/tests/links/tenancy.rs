@@ -75,7 +75,7 @@ async fn every_call(
             links
                 .update_link(by(
                     caller,
-                    UpdateLinkRequest { link: Some(changed), update_mask: None },
+                    UpdateLinkRequest { link: Some(changed), ..Default::default() },
                 ))
                 .await
                 .map(drop),
@@ -83,7 +83,7 @@ async fn every_call(
         (
             "DeleteLink",
             links
-                .delete_link(by(caller, DeleteLinkRequest { name: link, etag: String::new() }))
+                .delete_link(by(caller, DeleteLinkRequest { name: link, ..Default::default() }))
                 .await
                 .map(drop),
         ),
@@ -117,7 +117,13 @@ async fn every_call(
         ),
         (
             "DeleteDomain",
-            domains.delete_domain(by(caller, DeleteDomainRequest { name: domain })).await.map(drop),
+            domains
+                .delete_domain(by(
+                    caller,
+                    DeleteDomainRequest { name: domain, ..Default::default() },
+                ))
+                .await
+                .map(drop),
         ),
     ]
 }
