@@ -111,7 +111,7 @@ impl Redirects {
         let address = self.proxies.client(peer, request.headers());
         if let Err(error) = self.limits.redirect(address, now) {
             self.metrics.limited.inc();
-            return Fault::from(error).into_response();
+            return Fault::from(error).into_response(fault::form(request.headers()));
         }
         let now_micros = Timestamp::now().as_microsecond();
         let found = match (self.domain(request), slug(request.uri().path())) {
