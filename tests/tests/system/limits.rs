@@ -20,16 +20,14 @@ pub async fn a_key_has_the_limit_of_its_tier_at_all_edges_together(
     for caller in 0..CALLERS {
         let edges = edges.to_vec();
         callers.spawn(async move {
-            let mut let_in = 0_u32;
-            for turn in caller.. {
+            for (let_in, turn) in (caller..).enumerate() {
                 let answer = ask(&edges[turn % edges.len()]).await?;
                 if answer.status == 429 {
-                    return Ok((let_in, answer));
+                    return Ok((u32::try_from(let_in)?, answer));
                 }
                 ensure!(answer.status == 200, "{answer:?}");
                 let limit = answer.header("x-ratelimit-limit");
                 ensure!(limit == "1000", "{limit}: {answer:?}");
-                let_in += 1;
             }
             unreachable!("there is no last number")
         });
