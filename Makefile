@@ -49,6 +49,12 @@ conformance: ## the edge's gRPC, gRPC-Web and Connect by connectconformance
 	@cargo build --workspace --bin conformance
 	@connectconformance --mode server --conf tests/conformance/suite.yaml -- target/debug/conformance
 
+.PHONY: http2
+http2: ## the edge's HTTP/2 beside hyper's, by httpwg
+	@scripts/setup.sh conformance
+	@cargo build --workspace --bin conformance
+	@scripts/http2.sh
+
 .PHONY: openapi
 openapi: ## the edge beside its OpenAPI document, by redocly and schemathesis
 	@scripts/setup.sh test

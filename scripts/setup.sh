@@ -11,6 +11,7 @@ set -eu
 KAFKA_VERSION=4.3.1
 GRPCURL_VERSION=v1.9.3
 CONFORMANCE_VERSION=v1.0.5
+HTTPWG_VERSION=0.2.5
 KUSTOMIZE_VERSION=v5.6.0
 BUF_VERSION=1.50.0
 GO_MINOR_MIN=24
@@ -346,6 +347,11 @@ target_conformance() {
   for_go connectconformance
   install_missing
   go_tool connectconformance connectrpc.com/conformance/cmd/connectconformance@$CONFORMANCE_VERSION
+  # With its own lock file: newer versions of what it uses do not compile.
+  [ -x "$TOOLS/bin/httpwg" ] || {
+    say "installing httpwg $HTTPWG_VERSION to $TOOLS/bin"
+    cargo install --quiet --locked --root "$TOOLS" "httpwg-cli@$HTTPWG_VERSION"
+  }
 }
 
 target_lint() {

@@ -13,6 +13,7 @@ use http::Response;
 use http::StatusCode;
 use http::Version;
 use http::header;
+use http::uri::Authority;
 use hyper::body::Incoming;
 use rpc::trace::Carried;
 use service::HttpMetrics;
@@ -65,7 +66,7 @@ impl Handler for Arc<Edge> {
 
 async fn answer(edge: &Arc<Edge>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
     let began = Instant::now();
-    if has_two_hosts(request.headers()) {
+    if has_two_hosts(&request) {
         return Fault::host_ambiguous().into_response(fault::form(request.headers()));
     }
     if is_for_slug(&request) {
@@ -88,10 +89,17 @@ async fn answer(edge: &Arc<Edge>, peer: SocketAddr, request: Request<Incoming>) 
     Box::pin(call(edge, peer, request, began)).await
 }
 
-/// Whether nobody can tell which host is meant: RFC 9112, section 3.2, wants such a request refused, since a proxy before us
-/// may have gone by the other one.
-fn has_two_hosts(headers: &HeaderMap) -> bool {
-    headers.get_all(header::HOST).iter().nth(1).is_some()
+/// Whether nobody can tell which host is meant: RFC 9112, section 3.2, and RFC 9113, section 8.3.1, want such a request refused,
+/// since a proxy before us may have gone by the other one.
+fn has_two_hosts<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let Some(host) = hosts.next() else { return false };
+    // In HTTP/1.1, a target with a host of its own goes before the header.
+    let authority = request.uri().authority().filter(|_| request.version() == Version::HTTP_2);
+    let is_same = |authority: &Authority| {
+        host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+    };
+    hosts.next().is_some() || !authority.is_none_or(is_same)
 }
 
 /// Whether a request is for a short link: one segment, and nothing that says gRPC.
@@ -158,7 +166,9 @@ async fn call(
             let route = named.map_or(UNKNOWN_ROUTE, |method| &method.path);
             let span = tracing::info_span!("request", route);
             adopt(&span, request.headers(), entry.as_mut());
-            let answer = protocols::answer(gateway, call, request, &outcome).instrument(span);
+            // On the heap by itself, as below: kilobytes that would be moved with each future around it.
+            let answer = Box::pin(protocols::answer(gateway, call, request, &outcome));
+            let answer = answer.instrument(span);
             (carried.scope(answer).await, observation(route, Some(outcome), entry))
         }
         Some(Err(fault)) => {
@@ -173,10 +183,10 @@ async fn call(
             let route = found.as_ref().map_or(UNKNOWN_ROUTE, |(_, method)| &method.path);
             let span = tracing::info_span!("request", route);
             adopt(&span, request.headers(), entry.as_mut());
-            let answer = async {
+            let answer = Box::pin(async {
                 let (found, method) = found?;
                 rest::answer(gateway, found, method, request).await
-            };
+            });
             let outcome = carried.scope(answer.instrument(span)).await;
             let response = outcome.unwrap_or_else(|fault| fault.into_response(form));
             (response, observation(route, None, entry))

@@ -164,6 +164,9 @@ async fn hosts_are_read_as_browsers_write_them_and_case_as_the_domain_rules() {
     let mut connection = Connection::http2(world.address).await;
     let answer = connection.send(request("GET", &world.uri("/sale"), &[], "")).await;
     assert_eq!(answer.status, 302, "HTTP/2 names the host in :authority");
+    let other = request("GET", &world.uri("/sale"), &[("host", "exact.example")], "");
+    let answer = Connection::http2(world.address).await.send(other).await;
+    assert_eq!(answer.problem(), (400, "INVALID_FIELD".to_owned()), "and no other beside it");
 }
 
 /// A version as they are: microseconds since 1970, `step` later than now.

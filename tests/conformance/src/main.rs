@@ -1,8 +1,12 @@
 //! The server under the test of `connectconformance` (`make conformance`): a service of the suite's own, served by tonic, and before
 //! it the edge's listener and protocols, as they ship. What the edge adds for Linkmesh (keys, routes, the mesh) is left out.
+//!
+//! With `edge PORT` or `hyper PORT` as arguments it is one of the two servers that `scripts/http2.sh` compares: the edge's listener,
+//! or hyper as it comes.
 
 mod backend;
 mod definitions;
+mod greeting;
 mod service;
 
 use std::io::Read as _;
@@ -40,14 +44,24 @@ mod generated {
 }
 
 /// More than any case needs.
-const CONNECTIONS_MAX: usize = 1_000;
+pub(crate) const CONNECTIONS_MAX: usize = 1_000;
 /// How long the suite may wait for a server to go.
-const DRAIN_MAX: Duration = Duration::from_secs(1);
+pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// For cases that have no limit of their own.
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => serve_suite().await,
+        ["edge", port] => greeting::edge(port.parse()?).await,
+        ["hyper", port] => greeting::hyper(port.parse()?).await,
+        _ => anyhow::bail!("takes nothing, or `edge PORT`, or `hyper PORT`"),
+    }
+}
+
+async fn serve_suite() -> anyhow::Result<()> {
     let asked = read()?;
     let behind = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let channel = Channel::from_shared(format!("http://{}", behind.local_addr()?))?;
