@@ -96,9 +96,8 @@ fn has_two_hosts<B>(request: &Request<B>) -> bool {
     let Some(host) = hosts.next() else { return false };
     // In HTTP/1.1, a target with a host of its own goes before the header.
     let authority = request.uri().authority().filter(|_| request.version() == Version::HTTP_2);
-    let is_same = |authority: &Authority| {
-        host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
-    };
+    let is_same =
+        |authority: &Authority| host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes());
     hosts.next().is_some() || !authority.is_none_or(is_same)
 }
 

@@ -188,7 +188,8 @@ async fn stream_answer(
     let headers = response.headers_mut();
     pass_metadata(metadata.into_headers(), headers);
     headers.insert(header::CONTENT_TYPE, media_type);
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache, no-transform"));
     headers.insert(header::VARY, HeaderValue::from_static("accept, origin"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     Ok(response)

@@ -10,10 +10,11 @@ backend edge {
   .first_byte_timeout = 65s;
 }
 
-# Who may purge.
+# Who may purge: whoever is on this machine. Behind a balancer everybody has the balancer's address, so don't let that in; bind a
+# listener of its own instead (`-a purge=…`) and ask for `local.socket == "purge"`.
 acl operators {
   "127.0.0.1";
-  "10.0.0.0"/8;
+  "::1";
 }
 
 sub vcl_recv {

@@ -42,7 +42,7 @@ async fn a_stream_has_the_form_that_is_accepted() {
         let answer = watch(&world, accept, &[]).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.header("content-type"), Some(media_type));
-        assert_eq!(answer.header("cache-control"), Some("no-cache, no-transform"));
+        assert_eq!(answer.header("cache-control"), Some("private, no-cache, no-transform"));
         assert_eq!(answer.text(), body);
     }
     let answer = watch(&world, "application/json", &[]).await;
@@ -134,7 +134,7 @@ async fn r59_events_are_neither_kept_nor_compressed_nor_cut() {
         world.doubles.state().clicks = vec![click("a"), Ok(large.clone())];
         let answer = watch(&world, accept, &[("accept-encoding", "gzip, br, zstd")]).await;
         assert_eq!(answer.header("content-type"), Some(media_type));
-        assert_eq!(answer.header("cache-control"), Some("no-cache, no-transform"));
+        assert_eq!(answer.header("cache-control"), Some("private, no-cache, no-transform"));
         assert_eq!(answer.header("x-accel-buffering"), Some("no"));
         assert_eq!(answer.header("content-encoding"), None);
         assert_eq!((answer.header("etag"), answer.header("content-length")), (None, None));
