@@ -76,8 +76,10 @@ async fn answer(edge: &Arc<Edge>, peer: SocketAddr, request: Request<Incoming>) 
         let span = tracing::debug_span!("redirect", method, route = SLUG_ROUTE);
         rpc::trace::adopt(&span, request.headers());
         let carried = Carried::of(request.headers());
-        let answer = edge.redirects.answer(peer.ip(), &request, began).instrument(span);
-        let response = carried.scope(answer).await;
+        // In one expression: what has a name has a place of its own in this future, which is moved whole for every request.
+        let response = carried
+            .scope(edge.redirects.answer(peer.ip(), &request, began).instrument(span))
+            .await;
         let (status, took) = (response.status().as_u16(), began.elapsed());
         tracing::debug!(method, route = SLUG_ROUTE, status, ?took, "answered");
         edge.http.observe(method, SLUG_ROUTE, status, "", took);
