@@ -77,9 +77,8 @@ async fn answer(edge: &Arc<Edge>, peer: SocketAddr, request: Request<Incoming>) 
         rpc::trace::adopt(&span, request.headers());
         let carried = Carried::of(request.headers());
         // In one expression: what has a name has a place of its own in this future, which is moved whole for every request.
-        let response = carried
-            .scope(edge.redirects.answer(peer.ip(), &request, began).instrument(span))
-            .await;
+        let response =
+            carried.scope(edge.redirects.answer(peer.ip(), &request, began).instrument(span)).await;
         let (status, took) = (response.status().as_u16(), began.elapsed());
         tracing::debug!(method, route = SLUG_ROUTE, status, ?took, "answered");
         edge.http.observe(method, SLUG_ROUTE, status, "", took);

@@ -182,6 +182,10 @@ impl Running {
 }
 
 impl Drop for Running {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it polls with a deadline, where nothing can be awaited"
+    )]
     fn drop(&mut self) {
         if self.lifetime == Lifetime::Detached || self.exit_status().is_some() {
             return;
