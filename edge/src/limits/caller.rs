@@ -29,6 +29,17 @@ pub(super) enum Kind {
 pub(crate) struct Charge {
     pub(super) caller: Caller,
     pub(super) rule: Arc<Rule>,
+    pub(super) taken: Taken,
+}
+
+/// Where a request was taken from its buckets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    InRedis,
+    /// At this edge, as one of so many that share the limits.
+    Here {
+        shares: u32,
+    },
 }
 
 /// Where a request is from, and what its answer says about limits; an extension of the request.
