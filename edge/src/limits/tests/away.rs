@@ -154,6 +154,25 @@ async fn r51_what_redis_took_is_not_given_back_here_nor_the_other_way_round() {
 }
 
 #[tokio::test]
+async fn r51_a_redis_that_answers_and_can_not_decide_is_away() {
+    let fleet = Fleet::start(1, "", PATIENT).await;
+    let client = redis::Client::open(fleet.redis.url()).expect("a URI");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("it is there");
+    let mut memory = async |bytes: u64| {
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg("maxmemory").arg(bytes).arg("maxmemory-policy").arg("noeviction");
+        set.query_async::<()>(&mut connection).await.expect("it is set");
+    };
+    memory(1).await;
+    until_noticed(&fleet).await;
+    let store = fleet.edges[0].0.store.as_ref().expect("it has one");
+    assert!(store.connect().await.is_err(), "it is full");
+    assert!(!is_live(&fleet.edges[0]));
+    memory(0).await;
+    fleet.until_live().await;
+}
+
+#[tokio::test]
 async fn r51_with_more_edges_than_requests_each_lets_one_in_and_keeps_the_rate() {
     let clock = clock();
     let caller = caller(Tier::Free);
