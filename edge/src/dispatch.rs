@@ -96,9 +96,8 @@ fn has_two_hosts<B>(request: &Request<B>) -> bool {
     let Some(host) = hosts.next() else { return false };
     // In HTTP/1.1, a target with a host of its own goes before the header.
     let authority = request.uri().authority().filter(|_| request.version() == Version::HTTP_2);
-    let is_same = |authority: &Authority| {
-        host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
-    };
+    let is_same =
+        |authority: &Authority| host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes());
     hosts.next().is_some() || !authority.is_none_or(is_same)
 }
 
@@ -192,8 +191,9 @@ async fn call(
             (response, observation(route, None, entry))
         }
     };
-    if let Some(told) = client.told() {
-        told.add_headers(response.headers_mut(), gateway.limits.has_draft_headers());
+    let decided = client.told().filter(|_| !is_for_shared_caches(response.headers()));
+    if let Some(verdict) = decided {
+        verdict.add_headers(response.headers_mut(), gateway.limits.has_draft_headers());
     }
     gateway.cors.allow(origin.as_ref(), response.headers_mut());
     security::add(response.headers_mut(), edge.is_tls);
@@ -209,6 +209,12 @@ fn adopt(span: &Span, headers: &HeaderMap, entry: Option<&mut Entry>) {
     if let Some(entry) = entry {
         entry.trace(span, headers);
     }
+}
+
+/// Whether an answer may be kept for others than its client: what is said of one's limits is nothing to them.
+fn is_for_shared_caches(headers: &HeaderMap) -> bool {
+    let control = headers.get(header::CACHE_CONTROL);
+    control.is_some_and(|control| control.as_bytes().starts_with(b"public"))
 }
 
 /// The answer to HEAD: the same headers, and no body; its length is said as for GET where it is known.

@@ -84,7 +84,7 @@ impl Gateway {
                 self.limits.give_back(charge).await;
             }
         });
-        let_in(client, &verdict)?;
+        let_in(client, verdict)?;
         Ok(Some(proved.metadata))
     }
 
@@ -96,7 +96,7 @@ impl Gateway {
     ) -> Result<Charge, Status> {
         let charged = self.limits.address(client.address, service, now.as_microsecond());
         let (verdict, charge) = charged.await;
-        let_in(client, &verdict)?;
+        let_in(client, verdict)?;
         Ok(charge)
     }
 
@@ -119,11 +119,10 @@ impl Gateway {
 }
 
 /// Has the answer say how its client stands with its limits, and goes on if they have room.
-fn let_in(client: &Client, verdict: &Verdict) -> Result<(), Error> {
-    if let Some(told) = verdict.told() {
-        client.tell(told);
-    }
-    verdict.check()
+fn let_in(client: &Client, verdict: Verdict) -> Result<(), Error> {
+    let checked = verdict.check();
+    client.tell(verdict);
+    checked
 }
 
 impl Backend for Gateway {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use crate::limits::Told;
+use crate::limits::Verdict;
 use crate::limits::rules::Rule;
 
 /// Whose requests are counted together.
@@ -47,7 +47,7 @@ pub(super) enum Taken {
 pub(crate) struct Client {
     pub(crate) address: IpAddr,
     /// What was decided last about it.
-    told: Arc<Mutex<Option<Told>>>,
+    decided: Arc<Mutex<Option<Verdict>>>,
 }
 
 impl Kind {
@@ -78,15 +78,15 @@ impl Caller {
 
 impl Client {
     pub(crate) fn at(address: IpAddr) -> Self {
-        Self { address, told: Arc::default() }
+        Self { address, decided: Arc::default() }
     }
 
     /// Has the answer say this, in place of what it would have said before.
-    pub(crate) fn tell(&self, told: Told) {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+    pub(crate) fn tell(&self, verdict: Verdict) {
+        *self.decided.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
     }
 
-    pub(crate) fn told(&self) -> Option<Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).take()
+    pub(crate) fn told(&self) -> Option<Verdict> {
+        self.decided.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

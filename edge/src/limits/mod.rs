@@ -52,7 +52,6 @@ use crate::visitors::Visitors;
 pub(crate) use caller::Charge;
 pub(crate) use caller::Client;
 pub(crate) use rules::RulesFile;
-pub(crate) use verdict::Told;
 pub(crate) use verdict::Verdict;
 
 /// How often the file is looked at, and the edges are counted.
