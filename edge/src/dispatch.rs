@@ -192,8 +192,9 @@ async fn call(
             (response, observation(route, None, entry))
         }
     };
-    if let Some(told) = client.told() {
-        told.add_headers(response.headers_mut(), gateway.limits.has_draft_headers());
+    let decided = client.told().filter(|_| !is_for_shared_caches(response.headers()));
+    if let Some(verdict) = decided {
+        verdict.add_headers(response.headers_mut(), gateway.limits.has_draft_headers());
     }
     gateway.cors.allow(origin.as_ref(), response.headers_mut());
     security::add(response.headers_mut(), edge.is_tls);
@@ -209,6 +210,12 @@ fn adopt(span: &Span, headers: &HeaderMap, entry: Option<&mut Entry>) {
     if let Some(entry) = entry {
         entry.trace(span, headers);
     }
+}
+
+/// Whether an answer may be kept for others than its client: what is said of one's limits is nothing to them.
+fn is_for_shared_caches(headers: &HeaderMap) -> bool {
+    let control = headers.get(header::CACHE_CONTROL);
+    control.is_some_and(|control| control.as_bytes().starts_with(b"public"))
 }
 
 /// The answer to HEAD: the same headers, and no body; its length is said as for GET where it is known.

@@ -20,6 +20,7 @@ use tower::ServiceExt as _;
 use crate::cors::Cors;
 use crate::grants::Grants;
 use crate::health;
+use crate::keys;
 use crate::keys::Keys;
 use crate::limits::Charge;
 use crate::limits::Client;
@@ -55,36 +56,46 @@ impl Gateway {
     /// The principal of whoever sent this head, whose limits have room for it; none for a method that does not ask.
     ///
     /// An address is charged before anything is proved, unless these credentials were found good here before: that is a look
-    /// into a table, and nobody's guess. What turns out to be good is given back, so that an address pays for guesses alone.
+    /// into a table, and nobody's guess. What turns out to be good is given back, and what turns out to be good no more is
+    /// charged then, so that an address pays for all that fails and for nothing else.
     async fn principal(
         &self,
         method: &Method,
         head: &Parts,
+        now: Timestamp,
     ) -> Result<Option<HeaderValue>, Status> {
-        if health::is_health(&method.path) {
-            // Whether anyone is there is asked most when too much is asked.
+        if health::is_health(&method.path) && !method.server_streams {
+            // Whether anyone is there is asked most when too much is asked. Who wants to be told for an hour can be told later.
             return Ok(None);
         }
         let client = head.extensions.get::<Client>();
         let client = client.ok_or_else(|| Error::internal(&"a request without its client"))?;
-        let now = Timestamp::now();
         let service = methods::service(method);
         if !methods::asks_who(method) {
             self.charge(client, Some(service), now).await?;
             return Ok(None);
         }
-        let charge = if self.knows(&head.headers, now) {
+        let credentials = Credentials::of(&head.headers);
+        let charge = if self.knows(&credentials, now) {
             None
         } else {
             Some(self.charge(client, None, now).await?)
         };
-        let proved = self.prove(&head.headers, now).await?;
+        let proved = match self.prove(credentials, now).await {
+            Ok(proved) => proved,
+            Err(refused) => {
+                if charge.is_none() {
+                    self.charge(client, None, now).await?;
+                }
+                return Err(refused);
+            }
+        };
         let (verdict, ()) = tokio::join!(self.limits.caller(&proved, service), async {
             if let Some(charge) = charge {
                 self.limits.give_back(charge).await;
             }
         });
-        let_in(client, &verdict)?;
+        let_in(client, verdict)?;
         Ok(Some(proved.metadata))
     }
 
@@ -96,34 +107,54 @@ impl Gateway {
     ) -> Result<Charge, Status> {
         let charged = self.limits.address(client.address, service, now.as_microsecond());
         let (verdict, charge) = charged.await;
-        let_in(client, &verdict)?;
+        let_in(client, verdict)?;
         Ok(charge)
     }
 
-    /// Whether these credentials were found good here before.
-    fn knows(&self, headers: &HeaderMap, now: Timestamp) -> bool {
-        match tokens::presented(headers) {
-            Some(token) => self.tokens.knows(token, now.as_second()),
-            None => self.keys.knows(headers),
+    /// Whether these credentials were found good here before, and may be so still.
+    fn knows(&self, credentials: &Credentials<'_>, now: Timestamp) -> bool {
+        match credentials {
+            Credentials::Token(token) => self.tokens.knows(token, now.as_second()),
+            Credentials::Key(key) => self.keys.knows(key, now.as_microsecond()),
+            Credentials::None(_) => false,
         }
     }
 
-    async fn prove(&self, headers: &HeaderMap, now: Timestamp) -> Result<Proved, Status> {
+    async fn prove(&self, credentials: Credentials<'_>, now: Timestamp) -> Result<Proved, Status> {
         let now_micros = now.as_microsecond();
-        let Some(token) = tokens::presented(headers) else {
-            return self.keys.proved(headers, now_micros).await;
-        };
-        let who = self.tokens.signed_in(token, now.as_second()).await?;
-        self.grants.proved(who.user, who.session, now_micros).await
+        match credentials {
+            Credentials::Token(token) => {
+                let who = self.tokens.signed_in(&token, now.as_second()).await?;
+                self.grants.proved(who.user, who.session, now_micros).await
+            }
+            Credentials::Key(key) => self.keys.proved(&key, now_micros).await,
+            Credentials::None(why) => Err(why.into()),
+        }
+    }
+}
+
+/// What a request proves its caller by, hashed once.
+enum Credentials<'h> {
+    Token(tokens::Presented<'h>),
+    Key(keys::Presented),
+    /// Neither, and why.
+    None(Error),
+}
+
+impl<'h> Credentials<'h> {
+    fn of(headers: &'h HeaderMap) -> Self {
+        match tokens::presented(headers) {
+            Some(token) => Self::Token(token),
+            None => keys::presented(headers).map_or_else(Self::None, Self::Key),
+        }
     }
 }
 
 /// Has the answer say how its client stands with its limits, and goes on if they have room.
-fn let_in(client: &Client, verdict: &Verdict) -> Result<(), Error> {
-    if let Some(told) = verdict.told() {
-        client.tell(told);
-    }
-    verdict.check()
+fn let_in(client: &Client, verdict: Verdict) -> Result<(), Error> {
+    let checked = verdict.check();
+    client.tell(verdict);
+    checked
 }
 
 impl Backend for Gateway {
@@ -149,7 +180,7 @@ impl Backend for Gateway {
     /// Nothing of a client's own metadata passes, so that nothing can pass for ours: no `linkmesh-*`, no `grpc-internal-*`, no
     /// forwarding header.
     async fn admit(&self, method: &Method, head: &Parts) -> Result<HeaderMap, Status> {
-        let principal = self.principal(method, head).await?;
+        let principal = self.principal(method, head, Timestamp::now()).await?;
         Ok(upstream::metadata(principal, &head.extensions))
     }
 

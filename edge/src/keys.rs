@@ -45,6 +45,14 @@ pub(crate) struct Keys {
     client: AuthenticationServiceClient<mesh::Mesh>,
 }
 
+/// A key that a request presents.
+#[derive(Debug)]
+pub(crate) struct Presented {
+    key: ApiKey,
+    /// Its prefix and its digest.
+    cache_key: Vec<u8>,
+}
+
 /// A key that is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Known {
@@ -72,26 +80,21 @@ impl Keys {
         }
     }
 
-    /// Whether these headers hold a key that is known here: a good one, as far as that needs no proof.
-    pub(crate) fn knows(&self, headers: &HeaderMap) -> bool {
-        let Ok(key) = presented(headers) else { return false };
-        self.known.held(&cache_key(&key)).is_some_and(|entry| entry.value.is_some())
+    /// Whether a key is known here, and good as far as that needs no proof: nobody's guess.
+    pub(crate) fn knows(&self, key: &Presented, now_micros: i64) -> bool {
+        let held = self.known.held(&key.cache_key);
+        let known = held.as_ref().and_then(|entry| entry.value.as_ref());
+        known.is_some_and(|known| now_micros < known.expire_micros)
     }
 
-    /// Whoever sent these headers.
+    /// Whoever sent this key.
     ///
     /// # Errors
-    /// CREDENTIALS_MISSING, API_KEY_INVALID, or what `identity` fails with.
-    pub(crate) async fn proved(
-        &self,
-        headers: &HeaderMap,
-        now_micros: i64,
-    ) -> Result<Proved, Status> {
-        let key = presented(headers)?;
-        let cache_key = cache_key(&key);
-        let client = self.client.clone();
-        let read = move || authenticate(client.clone(), key.clone(), now_micros);
-        let entry = self.known.get(&cache_key, now_micros, read).await?;
+    /// API_KEY_INVALID, or what `identity` fails with.
+    pub(crate) async fn proved(&self, key: &Presented, now_micros: i64) -> Result<Proved, Status> {
+        let (client, sent) = (self.client.clone(), key.key.clone());
+        let read = move || authenticate(client.clone(), sent.clone(), now_micros);
+        let entry = self.known.get(&key.cache_key, now_micros, read).await?;
         match &entry.value {
             Some(known) if now_micros < known.expire_micros => Ok(Proved {
                 metadata: known.metadata.clone(),
@@ -119,12 +122,11 @@ fn invalid(message: &str) -> Error {
     Error::unauthenticated(ErrorReason::ApiKeyInvalid, message)
 }
 
-fn cache_key(key: &ApiKey) -> Vec<u8> {
-    [key.prefix().as_bytes(), key.digest().as_bytes()].concat()
-}
-
 /// The key in `authorization: Bearer …`, or else in `x-api-key`.
-fn presented(headers: &HeaderMap) -> Result<ApiKey, Error> {
+///
+/// # Errors
+/// CREDENTIALS_MISSING, and API_KEY_INVALID for what has not the form of one.
+pub(crate) fn presented(headers: &HeaderMap) -> Result<Presented, Error> {
     let text = match headers.get(header::AUTHORIZATION) {
         Some(value) => {
             let value = value.to_str().map_err(|_| invalid("`authorization` is not text"))?;
@@ -145,7 +147,8 @@ fn presented(headers: &HeaderMap) -> Result<ApiKey, Error> {
             value.to_str().map_err(|_| invalid("`x-api-key` is not text"))?.trim()
         }
     };
-    ApiKey::parse(text).map_err(|error| invalid(&error.to_string()))
+    let key = ApiKey::parse(text).map_err(|error| invalid(&error.to_string()))?;
+    Ok(Presented { cache_key: [key.prefix().as_bytes(), key.digest().as_bytes()].concat(), key })
 }
 
 async fn authenticate(

@@ -44,11 +44,14 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 const UNKNOWN_KEY_COOLDOWN: i64 = 30;
 /// How long a token that was proved is not proved again, in seconds.
 const VERIFIED_TTL: i64 = 60;
-/// Tokens that are remembered.
+/// Tokens that are remembered so.
 const VERIFIED_MAX: u64 = 200_000;
-/// Ended sessions that are remembered, and for how long: longer than any token lives, clocks included.
+/// Tokens that are remembered to be no guess, until they expire: those of one edge's users, for ten minutes.
+const MET_MAX: u64 = 1_000_000;
+/// Ended sessions that are remembered.
 const ENDED_MAX: u64 = 1_000_000;
-const ENDED_TTL: Duration = Duration::from_mins(15);
+/// How long what is said of a token or its session matters: longer than any token lives, clocks included.
+const TOKEN_LIFE_MAX: Duration = Duration::from_mins(15);
 
 /// What is known of tokens here. Cheap to clone. Times are seconds since 1970, and come from the caller.
 #[derive(Clone)]
@@ -65,6 +68,8 @@ struct Inner {
     fetching: Mutex<Option<i64>>,
     /// By the hash of the whole token: one with another signature is another token.
     verified: moka::sync::Cache<[u8; 32], Verified>,
+    /// What was proved here once, by the same hash.
+    met: moka::sync::Cache<[u8; 32], Met>,
     ended: moka::sync::Cache<[u8; 16], ()>,
 }
 
@@ -89,6 +94,21 @@ struct Verified {
     /// Until when it need not be proved again.
     until: i64,
     kid: String,
+}
+
+/// A token that was proved here once, and need not have been lately.
+#[derive(Debug, Clone, Copy)]
+struct Met {
+    session: SessionId,
+    /// When it expires, clocks included.
+    expire: i64,
+}
+
+/// A token that a request presents.
+#[derive(Debug)]
+pub(crate) struct Presented<'h> {
+    text: &'h str,
+    hash: [u8; 32],
 }
 
 /// Who is signed in.
@@ -116,21 +136,24 @@ impl Tokens {
             .max_capacity(VERIFIED_MAX)
             .time_to_live(Duration::from_secs(VERIFIED_TTL.unsigned_abs()))
             .build();
+        let met = moka::sync::Cache::builder().max_capacity(MET_MAX).time_to_live(TOKEN_LIFE_MAX);
         let ended =
-            moka::sync::Cache::builder().max_capacity(ENDED_MAX).time_to_live(ENDED_TTL).build();
+            moka::sync::Cache::builder().max_capacity(ENDED_MAX).time_to_live(TOKEN_LIFE_MAX);
         Self(Arc::new(Inner {
             expected,
             source: Box::new(source),
             keys: ArcSwap::default(),
             fetching: Mutex::new(None),
             verified,
-            ended,
+            met: met.build(),
+            ended: ended.build(),
         }))
     }
 
-    /// Whether a token was proved here not long ago.
-    pub(crate) fn knows(&self, token: &str, now_seconds: i64) -> bool {
-        self.remembered(&hash(token), now_seconds).is_some()
+    /// Whether a token was proved here before, and is not known to be over: nobody's guess.
+    pub(crate) fn knows(&self, token: &Presented<'_>, now_seconds: i64) -> bool {
+        let met = self.0.met.get(&token.hash);
+        met.is_some_and(|met| now_seconds < met.expire && !self.has_ended(met.session))
     }
 
     /// Who is signed in by a token.
@@ -139,23 +162,27 @@ impl Tokens {
     /// ACCESS_TOKEN_INVALID; SIGNING_KEYS_UNAVAILABLE if that can't be told.
     pub(crate) async fn signed_in(
         &self,
-        token: &str,
+        token: &Presented<'_>,
         now_seconds: i64,
     ) -> Result<SignedIn, Status> {
-        let hash = hash(token);
-        let who = match self.remembered(&hash, now_seconds) {
+        let who = match self.remembered(&token.hash, now_seconds) {
             Some(who) => who,
             None => {
-                let verified = self.verified(token, now_seconds).await?;
+                let (verified, met) = self.verified(token.text, now_seconds).await?;
                 let who = verified.who;
-                self.0.verified.insert(hash, verified);
+                self.0.verified.insert(token.hash, verified);
+                self.0.met.insert(token.hash, met);
                 who
             }
         };
-        if self.0.ended.contains_key(who.session.as_bytes()) {
+        if self.has_ended(who.session) {
             return Err(invalid("the session of the access token has ended").into());
         }
         Ok(who)
+    }
+
+    fn has_ended(&self, session: SessionId) -> bool {
+        self.0.ended.contains_key(session.as_bytes())
     }
 
     /// What is remembered of a token whose time is not over and whose key is still trusted.
@@ -166,7 +193,7 @@ impl Tokens {
         (holds && keys.trusted.contains(&known.kid)).then_some(known.who)
     }
 
-    async fn verified(&self, token: &str, now_seconds: i64) -> Result<Verified, Status> {
+    async fn verified(&self, token: &str, now_seconds: i64) -> Result<(Verified, Met), Status> {
         let is_usable = self.0.keys.load().is_usable(now_seconds);
         if !is_usable && self.fetch_unless_usable(now_seconds).await.is_err() {
             return Err(unavailable().into());
@@ -183,8 +210,9 @@ impl Tokens {
         let (claims, kid) = proved.map_err(|error| invalid(&error.to_string()))?;
         let who =
             who(&claims).ok_or_else(|| invalid("the access token names no user or session"))?;
-        let until = (claims.exp + SKEW_SECONDS).min(now_seconds + VERIFIED_TTL);
-        Ok(Verified { who, until, kid })
+        let expire = claims.exp + SKEW_SECONDS;
+        let until = expire.min(now_seconds + VERIFIED_TTL);
+        Ok((Verified { who, until, kid }, Met { session: who.session, expire }))
     }
 
     /// Reads the set if nobody else has meanwhile.
@@ -273,11 +301,17 @@ impl Tokens {
 }
 
 /// The access token in `authorization: Bearer …`, if what stands there has the form of one: an API key has no dots.
-pub(crate) fn presented(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn presented(headers: &HeaderMap) -> Option<Presented<'_>> {
     let (scheme, text) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let text = text.trim();
     let is_token = text.bytes().filter(|byte| *byte == b'.').count() == 2;
-    (scheme.eq_ignore_ascii_case("bearer") && is_token).then_some(text)
+    (scheme.eq_ignore_ascii_case("bearer") && is_token).then(|| Presented::new(text))
+}
+
+impl<'h> Presented<'h> {
+    fn new(text: &'h str) -> Self {
+        Self { text, hash: hash(text) }
+    }
 }
 
 fn hash(token: &str) -> [u8; 32] {

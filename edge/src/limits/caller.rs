@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use crate::limits::Told;
+use crate::limits::Verdict;
 use crate::limits::rules::Rule;
 
 /// Whose requests are counted together.
@@ -29,6 +29,17 @@ pub(super) enum Kind {
 pub(crate) struct Charge {
     pub(super) caller: Caller,
     pub(super) rule: Arc<Rule>,
+    pub(super) taken: Taken,
+}
+
+/// Where a request was taken from its buckets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    InRedis,
+    /// At this edge, as one of so many that share the limits.
+    Here {
+        shares: u32,
+    },
 }
 
 /// Where a request is from, and what its answer says about limits; an extension of the request.
@@ -36,7 +47,7 @@ pub(crate) struct Charge {
 pub(crate) struct Client {
     pub(crate) address: IpAddr,
     /// What was decided last about it.
-    told: Arc<Mutex<Option<Told>>>,
+    decided: Arc<Mutex<Option<Verdict>>>,
 }
 
 impl Kind {
@@ -67,15 +78,15 @@ impl Caller {
 
 impl Client {
     pub(crate) fn at(address: IpAddr) -> Self {
-        Self { address, told: Arc::default() }
+        Self { address, decided: Arc::default() }
     }
 
     /// Has the answer say this, in place of what it would have said before.
-    pub(crate) fn tell(&self, told: Told) {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+    pub(crate) fn tell(&self, verdict: Verdict) {
+        *self.decided.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
     }
 
-    pub(crate) fn told(&self) -> Option<Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).take()
+    pub(crate) fn told(&self) -> Option<Verdict> {
+        self.decided.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

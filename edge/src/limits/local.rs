@@ -85,12 +85,13 @@ impl Table {
         }
     }
 
-    /// Takes notice of how far ahead of now a key's next request is due by what all edges share.
+    /// Takes notice of how far ahead of now a key's next request is due by what all edges share. What was taken here stays taken:
+    /// those who share know nothing of it.
     pub(super) fn learn(&self, key: u64, ahead: Duration, now: Duration) {
         let arrival = units(now) + gcra::ticks(ahead).div_ceil(UNIT);
         loop {
             let place = self.place(key, units(now));
-            if !place.is_own || place.put(arrival) {
+            if !place.is_own || arrival <= place.arrival || place.put(arrival) {
                 return;
             }
         }
@@ -230,8 +231,9 @@ mod tests {
         table.give_back(key(1), &rate, SECOND);
         assert!(table.take(key(1), &rate, SECOND).is_ok());
         assert!(table.ahead(key(1), SECOND) >= SECOND);
+        let taken = table.ahead(key(1), SECOND);
         table.learn(key(1), Duration::ZERO, SECOND);
-        assert_eq!(table.ahead(key(1), SECOND), Duration::ZERO);
+        assert_eq!(table.ahead(key(1), SECOND), taken, "what others know takes nothing back");
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! in Redis: addresses are there as hashes under the day's salt, so their buckets begin anew with each day (UTC).
 //!
 //! Each edge keeps the last that Redis said of a caller, and goes on from there alone. So the switch lets a caller have at most what
-//! the buckets of those edges hold that had not met it, at most one limit in all, and nothing beyond the limit afterwards.
+//! the buckets of those edges hold that had not met it, at most one limit in all. What an edge let in alone it does not forget when
+//! Redis is back, so coming and going lets in no more: what Redis allows and what edges allow alone, each keep to the limit.
 
 mod caller;
 mod clock;
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use crate::NAME;
 use crate::limits::caller::Caller;
 use crate::limits::caller::Kind;
+use crate::limits::caller::Taken;
 use crate::limits::clock::Clock;
 use crate::limits::local::Table;
 use crate::limits::metrics::Metrics;
@@ -50,7 +52,6 @@ use crate::visitors::Visitors;
 pub(crate) use caller::Charge;
 pub(crate) use caller::Client;
 pub(crate) use rules::RulesFile;
-pub(crate) use verdict::Told;
 pub(crate) use verdict::Verdict;
 
 /// How often the file is looked at, and the edges are counted.
@@ -177,17 +178,24 @@ impl Limits {
         };
         let of_service = service.map_or(&[][..], |service| rules.service(service));
         let all: Vec<&Arc<Rule>> = std::iter::once(&rules.address).chain(of_service).collect();
-        let verdict = self.take(&caller, &all).await;
-        (verdict, Charge { caller, rule: Arc::clone(&rules.address) })
+        let (verdict, taken) = self.take(&caller, &all).await;
+        (verdict, Charge { caller, rule: Arc::clone(&rules.address), taken })
     }
 
-    /// Takes back what was charged to an address: whoever asks was proved.
+    /// Takes back what was charged to an address, where it was taken: whoever asks was proved. What this edge learned meanwhile of
+    /// an address from Redis it forgets as time passes.
     pub(crate) async fn give_back(&self, charge: Charge) {
-        let Charge { caller, rule } = charge;
-        let rate = rule.share(self.edges());
-        self.0.callers.give_back(self.key(&caller, &rule), &rate, self.0.clock.now());
-        if let Some((store, bucket)) = self.0.store.as_ref().zip(caller.bucket(&rule)) {
-            store.give_back(&bucket, &rule).await;
+        let Charge { caller, rule, taken } = charge;
+        match taken {
+            Taken::Here { shares } => {
+                let (key, rate) = (self.key(&caller, &rule), rule.share(shares));
+                self.0.callers.give_back(key, &rate, self.0.clock.now());
+            }
+            Taken::InRedis => {
+                if let Some((store, bucket)) = self.0.store.as_ref().zip(caller.bucket(&rule)) {
+                    store.give_back(&bucket, &rule).await;
+                }
+            }
         }
     }
 
@@ -201,31 +209,31 @@ impl Limits {
         let caller = Caller { kind, id: Some(id), hash: self.0.hasher.hash_one((kind, id)) };
         let tier = rules.tier(proved.tier);
         let all: Vec<&Arc<Rule>> = std::iter::once(tier).chain(rules.service(service)).collect();
-        self.take(&caller, &all).await
+        self.take(&caller, &all).await.0
     }
 
-    async fn take(&self, caller: &Caller, rules: &[&Arc<Rule>]) -> Verdict {
+    async fn take(&self, caller: &Caller, rules: &[&Arc<Rule>]) -> (Verdict, Taken) {
         let decided = match &self.0.store {
             Some(store) => self.ask(store, caller, rules).await,
             None => None,
         };
-        let (decided, shares) = match decided {
+        let (decided, shares, taken) = match decided {
             Some(decided) => {
                 let now = self.0.clock.now();
                 for (rule, ahead) in rules.iter().zip(&decided.ahead) {
                     self.0.callers.learn(self.key(caller, rule), *ahead, now);
                 }
-                (decided, 1)
+                (decided, 1, Taken::InRedis)
             }
             None => {
                 let shares = self.edges();
-                (self.take_here(caller, rules, shares), shares)
+                (self.take_here(caller, rules, shares), shares, Taken::Here { shares })
             }
         };
         if let Some((place, _)) = decided.refused {
             self.0.metrics.refuse(&rules[place].name);
         }
-        Verdict::new(caller.kind, caller.id, rules, &decided, shares)
+        (Verdict::new(caller.kind, caller.id, rules, &decided, shares), taken)
     }
 
     async fn ask(&self, store: &Store, caller: &Caller, rules: &[&Arc<Rule>]) -> Option<Decided> {

@@ -6,6 +6,8 @@
 //! any later one. A smaller burst would take from every caller's minute what only such a first one has too much.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -236,10 +238,13 @@ impl Said {
     }
 }
 
-/// The file, and what it looked like when it was last read.
+/// The file. What is being written to it in place is not read before it stays the same from one look to the next.
 #[derive(Debug)]
 pub(crate) struct RulesFile {
     path: PathBuf,
+    /// What it looked like when it was last read.
+    read: Option<(SystemTime, u64)>,
+    /// What it looked like when it was last looked at.
     seen: Option<(SystemTime, u64)>,
 }
 
@@ -247,25 +252,34 @@ impl RulesFile {
     /// The file at a path, and what it says.
     ///
     /// # Errors
-    /// As [`look`](Self::look).
+    /// It can't be read or used.
     pub(crate) fn open(path: &Path) -> anyhow::Result<(Self, Rules)> {
-        let mut file = Self { path: path.to_owned(), seen: None };
+        let mut file = Self { path: path.to_owned(), read: None, seen: None };
         file.seen = file.stat();
-        let rules = file.read()?;
+        file.read = file.seen;
+        let rules = file.rules()?;
         Ok((file, rules))
     }
 
-    /// What the file says, if it was changed since it was last looked at.
+    /// What the file says, if it was changed since it was last read, and not since it was last looked at.
     ///
     /// # Errors
-    /// It can't be read or used. It is not read again until it changes.
+    /// As of [`open`](Self::open). It is not read again until it changes.
     pub(super) fn look(&mut self) -> Option<anyhow::Result<Rules>> {
         let seen = self.stat();
-        if seen == self.seen {
+        let is_steady = seen == self.seen;
+        self.seen = seen;
+        if !is_steady || seen == self.read {
             return None;
         }
-        self.seen = seen;
-        Some(self.read())
+        let rules = self.rules();
+        self.seen = self.stat();
+        if self.seen != seen {
+            // It was being written meanwhile.
+            return None;
+        }
+        self.read = seen;
+        Some(rules)
     }
 
     fn stat(&self) -> Option<(SystemTime, u64)> {
@@ -273,12 +287,15 @@ impl RulesFile {
         Some((metadata.modified().ok()?, metadata.len()))
     }
 
-    fn read(&self) -> anyhow::Result<Rules> {
+    fn rules(&self) -> anyhow::Result<Rules> {
         let name = self.path.display();
-        let bytes = self.seen.map_or(0, |(_, bytes)| bytes);
-        anyhow::ensure!(bytes <= FILE_BYTES_MAX, "{name} has more than {FILE_BYTES_MAX} bytes");
-        let text = std::fs::read_to_string(&self.path);
-        let text = text.with_context(|| format!("{name} can't be read"))?;
+        let mut text = String::new();
+        let file = File::open(&self.path);
+        // Not by its length, which may be another by now.
+        file.and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+            .with_context(|| format!("{name} can't be read"))?;
+        let is_short = text.len() as u64 <= FILE_BYTES_MAX;
+        anyhow::ensure!(is_short, "{name} has more than {FILE_BYTES_MAX} bytes");
         Rules::parse(&text).with_context(|| format!("{name} can't be used"))
     }
 }
@@ -286,6 +303,8 @@ impl RulesFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use stack::TemporaryFolder;
 
     fn requests(rules: &Rules, service: &str) -> Vec<u32> {
         rules.service(service).iter().map(|rule| rule.requests).collect()
@@ -340,5 +359,34 @@ mod tests {
         let rule = Rule::new("r", "r", 7, MINUTE);
         assert_eq!(rule.micros(), (8_571_429, 60_000_003));
         assert_eq!(Rule::new("r", "r", 100, MINUTE).micros(), (600_000, 60_000_000));
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_not_gone_by() {
+        let folder = TemporaryFolder::new().expect("a folder");
+        let path = folder.path().join("limits.toml");
+        let write = |text: &str| std::fs::write(&path, text).expect("written");
+        write("[tiers]\nfree = 7\n");
+        let (mut file, rules) = RulesFile::open(&path).expect("it is a good one");
+        assert_eq!(rules.tier(Tier::Free).requests, 7);
+        assert!(file.look().is_none());
+        write("");
+        assert!(file.look().is_none(), "what is cut off would be the defaults");
+        write("[tiers]\nfree = 11\n");
+        assert!(file.look().is_none());
+        let rules = file.look().expect("it stays so").expect("it is a good one");
+        assert_eq!(rules.tier(Tier::Free).requests, 11);
+        assert!(file.look().is_none(), "it is read once");
+
+        let longest = usize::try_from(FILE_BYTES_MAX).expect("short");
+        write(&"#".repeat(longest + 1));
+        assert!(file.look().is_none());
+        let error = file.look().expect("it stays so").expect_err("it is too long");
+        assert!(error.to_string().contains("more than"), "{error}");
+        assert!(file.look().is_none(), "it is said once");
+        write(&"#".repeat(longest));
+        assert!(file.look().is_none() && file.look().is_some_and(|rules| rules.is_ok()));
+        std::fs::remove_file(&path).expect("removed");
+        assert!(file.look().is_none() && file.look().is_some_and(|rules| rules.is_err()));
     }
 }

@@ -22,6 +22,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two looks at a Redis that is away, at first and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// A bucket that is only there to be taken from, to see whether Redis can: it always has room, and is forgotten at once.
+const PROBE: &str = "limit:{probe}:0";
+const PROBE_INTERVAL_MICROS: u64 = 1;
+const PROBE_BURST_MICROS: u64 = 1_000_000;
 /// How long Redis must have answered for the pause to be the shortest again.
 const STEADY: Duration = Duration::from_secs(10);
 
@@ -200,8 +204,8 @@ impl Store {
         }
     }
 
-    /// A connection whose server answers in time.
-    async fn connect(&self) -> anyhow::Result<MultiplexedConnection> {
+    /// A connection whose server decides in time.
+    pub(super) async fn connect(&self) -> anyhow::Result<MultiplexedConnection> {
         let config = redis::AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(CONNECT_TIMEOUT));
@@ -211,9 +215,11 @@ impl Store {
             let load = script.load_async(&mut connection);
             tokio::time::timeout(CONNECT_TIMEOUT, load).await??;
         }
-        let ping = redis::cmd("PING");
-        let ping = ping.query_async::<()>(&mut connection);
-        tokio::time::timeout(self.options.wait_max, ping).await??;
+        // One that only reads, or is full, answers to a PING.
+        let mut probe = self.take.key(PROBE);
+        probe.arg("").arg(0).arg(PROBE_INTERVAL_MICROS).arg(PROBE_BURST_MICROS);
+        let probing = probe.invoke_async::<Vec<u64>>(&mut connection);
+        tokio::time::timeout(self.options.wait_max, probing).await??;
         Ok(connection)
     }
 }

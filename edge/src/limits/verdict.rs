@@ -42,17 +42,6 @@ struct Standing {
     full_in: Duration,
 }
 
-/// What an answer's headers say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Told {
-    limit: u32,
-    remaining: u64,
-    /// Seconds: of a refused request until another is let through, of any other until the whole limit is.
-    reset: u64,
-    policy: String,
-    standing: String,
-}
-
 impl Verdict {
     pub(super) fn new(
         kind: Kind,
@@ -85,42 +74,32 @@ impl Verdict {
         }
     }
 
-    /// What the answer says: of the limit that refused, or that has the fewest requests left.
-    pub(crate) fn told(&self) -> Option<Told> {
-        let nearest = self.standings.iter().min_by_key(|standing| standing.room);
-        let (standing, remaining, reset) = match self.refused {
-            Some((place, wait)) => (&self.standings[place], 0, seconds(wait)),
-            None => {
-                nearest.map(|nearest| (nearest, nearest.room, whole_seconds(nearest.full_in)))?
-            }
-        };
-        let partition = self.partition.map_or_else(String::new, |partition| {
-            format!(";pk=:{}:", BASE64_STANDARD.encode(partition))
-        });
-        let policies = self.standings.iter().map(|standing| {
-            let Rule { name, requests, per, .. } = &*standing.rule;
-            format!("\"{name}\";q={requests};w={}{partition}", per.as_secs())
-        });
-        let name = &standing.rule.name;
-        Some(Told {
-            limit: standing.rule.requests,
-            remaining,
-            reset,
-            policy: policies.collect::<Vec<_>>().join(", "),
-            standing: format!("\"{name}\";r={remaining};t={reset}{partition}"),
-        })
-    }
-}
-
-impl Told {
-    /// Says it, in the fields of the draft too where those are switched on.
+    /// Says it in an answer: of the limit that refused, or that has the fewest requests left. In the fields of the draft too, of all
+    /// limits, where those are switched on.
     pub(crate) fn add_headers(&self, headers: &mut HeaderMap, has_draft: bool) {
-        headers.insert(LIMIT, self.limit.into());
-        headers.insert(REMAINING, self.remaining.into());
-        headers.insert(RESET, self.reset.into());
+        let nearest = self.standings.iter().min_by_key(|standing| standing.room);
+        // Of a refused request until another is let through, of any other until the whole limit is.
+        let (standing, remaining, reset) = match (self.refused, nearest) {
+            (Some((place, wait)), _) => (&self.standings[place], 0, seconds(wait)),
+            (None, Some(nearest)) => (nearest, nearest.room, whole_seconds(nearest.full_in)),
+            (None, None) => return,
+        };
+        headers.insert(LIMIT, standing.rule.requests.into());
+        headers.insert(REMAINING, remaining.into());
+        headers.insert(RESET, reset.into());
         if has_draft {
-            for (name, text) in [(DRAFT_POLICY, &self.policy), (DRAFT, &self.standing)] {
-                let value = HeaderValue::from_str(text).expect("names of limits are ASCII");
+            let partition = self.partition.map_or_else(String::new, |partition| {
+                format!(";pk=:{}:", BASE64_STANDARD.encode(partition))
+            });
+            let policies = self.standings.iter().map(|standing| {
+                let Rule { name, requests, per, .. } = &*standing.rule;
+                format!("\"{name}\";q={requests};w={}{partition}", per.as_secs())
+            });
+            let policies = policies.collect::<Vec<_>>().join(", ");
+            let name = &standing.rule.name;
+            let standing = format!("\"{name}\";r={remaining};t={reset}{partition}");
+            for (name, text) in [(DRAFT_POLICY, policies), (DRAFT, standing)] {
+                let value = HeaderValue::try_from(text).expect("names of limits are ASCII");
                 headers.insert(name, value);
             }
         }
@@ -168,7 +147,7 @@ mod tests {
 
     fn headers(verdict: &Verdict, has_draft: bool) -> Vec<(String, String)> {
         let mut headers = HeaderMap::new();
-        verdict.told().expect("it has limits").add_headers(&mut headers, has_draft);
+        verdict.add_headers(&mut headers, has_draft);
         let text = |value: &HeaderValue| value.to_str().expect("ASCII").to_owned();
         let mut all: Vec<_> =
             headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
@@ -222,6 +201,7 @@ mod tests {
         let rules = Rules::default();
         let decided = Decided { refused: None, ahead: vec![Duration::ZERO] };
         let verdict = Verdict::new(Kind::Address, Some([7; 16]), &[&rules.address], &decided, 1);
-        assert_eq!(verdict.told().expect("a limit").policy, "\"address\";q=100;w=60");
+        let policy = ("ratelimit-policy".to_owned(), "\"address\";q=100;w=60".to_owned());
+        assert!(headers(&verdict, true).contains(&policy));
     }
 }

@@ -87,7 +87,7 @@ fn token(key: &Key) -> String {
 
 /// The reason of a refusal; "" if there is none.
 async fn reason(tokens: &Tokens, token: &str, now_seconds: i64) -> String {
-    match tokens.signed_in(token, now_seconds).await {
+    match tokens.signed_in(&Presented::new(token), now_seconds).await {
         Ok(_) => String::new(),
         Err(status) => status.get_details_error_info().expect("an ErrorInfo").reason,
     }
@@ -97,7 +97,7 @@ async fn reason(tokens: &Tokens, token: &str, now_seconds: i64) -> String {
 async fn r46_keys_that_can_not_be_read_are_no_wrong_token() {
     let (published, one) = (Published::default(), key("k1"));
     let tokens = published.tokens();
-    let status = tokens.signed_in(&token(&one), NOW).await.unwrap_err();
+    let status = tokens.signed_in(&Presented::new(&token(&one)), NOW).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unavailable);
     assert_eq!(reason(&tokens, &token(&one), NOW).await, "SIGNING_KEYS_UNAVAILABLE");
     published.set(Some(&[]));
@@ -117,7 +117,7 @@ async fn r46_the_set_is_read_by_one_for_all_who_wait() {
     let tokens = published.tokens();
     let calls = (0..50).map(|_| {
         let (tokens, token) = (tokens.clone(), token(&one));
-        async move { tokens.signed_in(&token, NOW).await }
+        async move { tokens.signed_in(&Presented::new(&token), NOW).await }
     });
     let answers = futures_util::future::join_all(calls).await;
     assert!(answers.iter().all(Result::is_ok));
@@ -169,14 +169,11 @@ async fn r48_a_token_is_remembered_for_a_minute_at_most_and_not_beyond_its_time_
     let (published, one, two) = (Published::default(), key("k1"), key("k2"));
     published.set(Some(&[&one, &two]));
     let tokens = published.tokens();
-    let hash_of = |token: &str| -> [u8; 32] {
-        digest::digest(&digest::SHA256, token.as_bytes()).as_ref().try_into().unwrap()
-    };
     let (long, short) = (token(&one), signed(&one, SessionId::new(), NOW - 50));
     for token in [&long, &short] {
         assert_eq!(reason(&tokens, token, NOW).await, "");
     }
-    let is_remembered = |token: &str, now| tokens.remembered(&hash_of(token), now).is_some();
+    let is_remembered = |token: &str, now| tokens.remembered(&hash(token), now).is_some();
     assert!(is_remembered(&long, NOW + 59) && !is_remembered(&long, NOW + 60));
     assert!(is_remembered(&short, NOW + 9) && !is_remembered(&short, NOW + 10), "its own time");
 
@@ -190,6 +187,37 @@ async fn r48_a_token_is_remembered_for_a_minute_at_most_and_not_beyond_its_time_
     tokens.fetch(NOW).await.unwrap();
     assert!(!is_remembered(&long, NOW), "its key is gone");
     assert_eq!(reason(&tokens, &long, NOW).await, "ACCESS_TOKEN_INVALID");
+}
+
+/// R52.
+#[tokio::test]
+async fn r52_a_token_that_was_proved_is_no_guess_until_it_or_its_session_is_over() {
+    let (published, one) = (Published::default(), key("k1"));
+    published.set(Some(&[&one]));
+    let tokens = published.tokens();
+    let session = SessionId::new();
+    let (text, unseen) = (signed(&one, session, NOW + 600), signed(&one, session, NOW + 601));
+    let knows = |text: &str, now| tokens.knows(&Presented::new(text), now);
+    assert!(!knows(&text, NOW));
+    assert_eq!(reason(&tokens, &text, NOW).await, "");
+    let over = NOW + 600 + SKEW_SECONDS;
+    // That its proof is over after a minute does not make it a guess.
+    for now in [NOW, NOW + VERIFIED_TTL, NOW + VERIFIED_TTL + 1, over - 1] {
+        assert!(knows(&text, now) && !knows(&unseen, now), "{now}");
+    }
+    assert!(!knows(&text, over));
+
+    let mut forged = text.clone();
+    forged.push('A');
+    assert_eq!(reason(&tokens, &forged, NOW).await, "ACCESS_TOKEN_INVALID");
+    assert!(!knows(&forged, NOW), "what was refused stays a guess");
+
+    let ended = SessionEnded {
+        session_id: session.as_bytes().to_vec(),
+        tokens_expire_unix_micros: ((NOW + 660) * 1_000_000).unsigned_abs(),
+    };
+    tokens.end(&ended, NOW * 1_000_000);
+    assert!(!knows(&text, NOW));
 }
 
 #[tokio::test]
@@ -221,7 +249,7 @@ fn an_api_key_is_no_token() {
     let read = |text: &str| {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, text.parse().unwrap());
-        presented(&headers).map(str::to_owned)
+        presented(&headers).map(|token| token.text.to_owned())
     };
     let key = format!("Bearer {}", auth::ApiKey::generate().unwrap().reveal());
     assert_eq!(read(&key), None);
@@ -229,5 +257,5 @@ fn an_api_key_is_no_token() {
     for text in ["Bearer a.b", "Bearer a.b.c.d", "Basic a.b.c", "Bearer"] {
         assert_eq!(read(text), None, "{text}");
     }
-    assert_eq!(presented(&HeaderMap::new()), None);
+    assert!(presented(&HeaderMap::new()).is_none());
 }

@@ -162,6 +162,7 @@ async fn r55_only_what_anyone_may_read_is_for_every_cache() {
     assert_eq!((keys.status, keys.header("cache-control")), (200, Some(public)), "{keys:?}");
     assert_eq!(keys.header("vary"), Some(VARY));
     assert_eq!(keys.header("surrogate-key"), Some(".well-known/jwks.json"));
+    assert_eq!(keys.header("x-ratelimit-limit"), None, "one client's limits are not for all");
     let tag = tag(&keys);
     let again = world.send("GET", "/.well-known/jwks.json", &[("if-none-match", &tag)]).await;
     assert_eq!((again.status, again.header("cache-control")), (304, Some(public)));

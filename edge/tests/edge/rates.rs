@@ -2,7 +2,10 @@
 
 use auth::ApiKey;
 use proto::common::v1::Tier;
+use proto::events::v1::SessionEnded;
 use proto::links::v1::GetLinkRequest;
+use rpc::SessionId;
+use rpc::UserId;
 use stack::Redis;
 use stack::TemporaryFolder;
 use tonic_types::StatusExt as _;
@@ -11,6 +14,7 @@ use super::clients::Answer;
 use super::clients::Connection;
 use super::clients::frame;
 use super::clients::request;
+use super::tokens::claims;
 use super::world::World;
 
 const GET_LINK: &str = "/linkmesh.links.v1.LinksService/GetLink";
@@ -150,6 +154,54 @@ async fn r52_guesses_are_refused_before_anyone_is_asked_and_who_was_proved_does_
     assert_eq!(get_link(&world, known).await.status, 200);
     let without = world.send("GET", "/.well-known/jwks.json", &[]).await;
     assert_eq!(without.problem().0, 429, "who says nothing pays too");
+}
+
+/// R52.
+#[tokio::test]
+async fn r52_who_was_proved_by_a_token_does_not_pay_for_guesses_until_its_session_is_over() {
+    let world = World::limited("[addresses]\nminute = 3\n", |_| ()).await;
+    let link = format!("{}/links/lnk_1", world.workspace());
+    let session = SessionId::new();
+    let token = world.doubles.signing_key().sign(&claims(UserId::new(), session)).unwrap();
+    let status = async |token: &str| {
+        let bearer = format!("Bearer {token}");
+        world.send("GET", &link, &[("authorization", &bearer)]).await.status
+    };
+    // The service refuses such a user, and not the edge.
+    assert_eq!(status(&token).await, 404);
+    while status("a.b.c").await != 429 {}
+    for _ in 0..10 {
+        assert_eq!(status(&token).await, 404);
+    }
+    let micros = jiff::Timestamp::now().as_microsecond() + 660_000_000;
+    let ended = SessionEnded {
+        session_id: session.as_bytes().to_vec(),
+        tokens_expire_unix_micros: micros.unsigned_abs(),
+    };
+    world.publish(bus::topics::SESSION_ENDS.name, &session.to_string(), &ended).await;
+    // No more than any other guess is it answered for nothing.
+    world.eventually("it pays", async || status(&token).await == 429).await;
+}
+
+/// R52: a watch lasts for an hour.
+#[tokio::test]
+async fn r52_health_is_free_to_ask_for_and_not_to_watch() {
+    let world = World::limited("[addresses]\nminute = 1\n", |_| ()).await;
+    while world.send("GET", "/.well-known/jwks.json", &[]).await.status != 429 {}
+    let mut connection = Connection::http2(world.address).await;
+    for (method, code) in [
+        ("Check", tonic::Code::Ok),
+        ("Watch", tonic::Code::ResourceExhausted),
+        ("Check", tonic::Code::Ok),
+    ] {
+        let message = frame(&tonic_health::pb::HealthCheckRequest::default());
+        let path = world.uri(&format!("/grpc.health.v1.Health/{method}"));
+        let headers = [("content-type", "application/grpc"), ("te", "trailers")];
+        let answer = connection.send(request("POST", &path, &headers, message)).await;
+        let refusal = tonic::Status::from_header_map(&answer.headers);
+        let said = refusal.map_or(tonic::Code::Ok, |status| status.code());
+        assert_eq!(said, code, "{method}: {answer:?}");
+    }
 }
 
 /// R50: one set of buckets for all edges.

@@ -8,7 +8,7 @@ use rpc::UserId;
 
 use super::world::World;
 
-fn claims(user: UserId, session: SessionId) -> Claims {
+pub(super) fn claims(user: UserId, session: SessionId) -> Claims {
     let now = jiff::Timestamp::now().as_second();
     Claims {
         iss: "linkmesh".to_owned(),

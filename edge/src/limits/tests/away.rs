@@ -6,6 +6,7 @@ use futures_util::FutureExt as _;
 use proto::common::v1::Tier;
 
 use super::fleet::Fleet;
+use super::fleet::NOON_MICROS;
 use super::fleet::PATIENT;
 use super::fleet::ask;
 use super::fleet::caller;
@@ -107,6 +108,67 @@ async fn r51_a_redis_that_hangs_is_waited_for_once_and_asked_again_when_it_answe
     fleet.redis.freeze().await;
     until_noticed(&fleet).await;
     fleet.redis.thaw().await;
+    fleet.until_live().await;
+}
+
+#[tokio::test]
+async fn r51_a_redis_that_comes_and_goes_is_worth_one_burst_more_and_not_one_each_time() {
+    let fleet = Fleet::start(1, "", Duration::from_millis(250)).await;
+    let (edge, caller) = (&fleet.edges[0], caller(Tier::Free));
+    let mut alone = Vec::new();
+    for _ in 0..4 {
+        fleet.redis.freeze().await;
+        until_noticed(&fleet).await;
+        alone.push(let_in(edge, &caller, "links", 150).await);
+        fleet.redis.thaw().await;
+        fleet.until_live().await;
+        // Redis knows nothing of those, and says so to this edge.
+        assert_eq!(ask(edge, &caller, "links").await, Ok(()));
+    }
+    assert_eq!(alone, [100, 0, 0, 0]);
+}
+
+/// An address's charge is given back where it was taken, and what it was there.
+#[tokio::test]
+async fn r51_what_redis_took_is_not_given_back_here_nor_the_other_way_round() {
+    let address = "192.0.2.7".parse().expect("an address");
+    let fleet = Fleet::start(1, "", Duration::from_millis(250)).await;
+    let edge = &fleet.edges[0];
+    let charge = async || edge.address(address, None, NOON_MICROS).await;
+    let (_, in_redis) = charge().await;
+    fleet.redis.freeze().await;
+    until_noticed(&fleet).await;
+    let mut here = Vec::new();
+    for _ in 0..150 {
+        let (verdict, charge) = charge().await;
+        here.extend(verdict.check().is_ok().then_some(charge));
+    }
+    assert_eq!(here.len(), 99, "what Redis said of it counts");
+    edge.give_back(in_redis).await;
+    assert!(charge().await.0.check().is_err(), "it was not taken here");
+    edge.set_edges(4);
+    edge.give_back(here.pop().expect("one")).await;
+    edge.set_edges(1);
+    assert_eq!(charge().await.0.check(), Ok(()));
+    assert!(charge().await.0.check().is_err(), "one was given back, and at the share of then");
+}
+
+#[tokio::test]
+async fn r51_a_redis_that_answers_and_can_not_decide_is_away() {
+    let fleet = Fleet::start(1, "", PATIENT).await;
+    let client = redis::Client::open(fleet.redis.url()).expect("a URI");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("it is there");
+    let mut memory = async |bytes: u64| {
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg("maxmemory").arg(bytes).arg("maxmemory-policy").arg("noeviction");
+        set.query_async::<()>(&mut connection).await.expect("it is set");
+    };
+    memory(1).await;
+    until_noticed(&fleet).await;
+    let store = fleet.edges[0].0.store.as_ref().expect("it has one");
+    assert!(store.connect().await.is_err(), "it is full");
+    assert!(!is_live(&fleet.edges[0]));
+    memory(0).await;
     fleet.until_live().await;
 }
 
