@@ -11,9 +11,10 @@ use proto::identity::v1::{
 use rpc::{Caller, InvitationId, Principal, kind, name, page};
 use tonic::{Request, Response, Status};
 
-use super::{Api, Identified, failed, now_in_micros, refusal};
+use super::{Api, failed, now_in_micros, refusal};
 use crate::domain::limit::{OF_ADDRESS, OF_WORKSPACE};
 use crate::domain::{Email, Error, INVITATION_LIFE, Invitation, Violation, role};
+use crate::identified::{Identified, Kept};
 use crate::mail::INVITATION_SCHEME;
 use crate::store::{Act, Failure, replayed};
 use crate::wire;
@@ -100,7 +101,8 @@ impl InvitationsService for Api {
             name::child::<kind::Invitation>("name", "invitations", &message.name)?;
         let principal = Principal::admitted(&request, workspace)?;
         let method = "RevokeInvitation";
-        let id = Identified::new(workspace.uuid(), &message.request_id, method, message)?;
+        let id =
+            Identified::new(workspace.uuid(), &message.request_id, method, message, Kept::Hashed)?;
         let allow = |role: Role| principal.may_grant(workspace, role.permissions());
         let act = id.act(principal);
         let revoked = self.store.revoke_invitation(&act, (workspace, invitation), allow).await;
@@ -145,8 +147,7 @@ impl Api {
         method: &str,
         message: &impl prost::Message,
     ) -> Result<Identified, rpc::Error> {
-        let id = Identified::new(namespace, id, method, message)?;
-        Ok(Identified { fingerprint: self.store.keyed_fingerprint(&id.fingerprint), ..id })
+        Identified::new(namespace, id, method, message, Kept::Keyed(&self.store))
     }
 
     /// Invites, within what is sent to an address and by a workspace. A repeated request sends nothing, and is not counted.

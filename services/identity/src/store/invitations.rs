@@ -328,6 +328,11 @@ impl Change<'_> {
     }
 }
 
+/// An invitation's resource name.
+pub(super) fn name(workspace: WorkspaceId, invitation: InvitationId) -> String {
+    format!("workspaces/{workspace}/invitations/{invitation}")
+}
+
 fn not_found(workspace: WorkspaceId, invitation: InvitationId) -> Failure {
-    Error::NotFound(format!("workspaces/{workspace}/invitations/{invitation}")).into()
+    Error::NotFound(name(workspace, invitation)).into()
 }
