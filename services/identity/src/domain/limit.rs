@@ -36,6 +36,9 @@ pub(crate) const OF_ADDRESS: Limit =
 /// Invitations of one workspace, each of which is a mail to whomever it names.
 pub(crate) const OF_WORKSPACE: Limit =
     Limit { name: "workspace", burst: 50, every: Duration::from_secs(30) };
+/// Invitations that one user or key makes: however many workspaces somebody has.
+pub(crate) const OF_INVITER: Limit =
+    Limit { name: "inviter", burst: 50, every: Duration::from_secs(30) };
 
 impl Limit {
     /// Microseconds between two.
