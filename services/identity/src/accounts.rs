@@ -7,15 +7,16 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use prost::Message;
 use proto::identity::v1 as api;
-use rpc::{Caller, Principal, SessionId, UserId, network, request_id, time};
+use rpc::{Caller, Principal, SessionId, UserId, network, time};
 use tonic::Request;
 use uuid::Uuid;
 
-use crate::domain::limit::{Limit, OF_ACCOUNT, OF_FACTOR, OF_NETWORK};
+use crate::domain::limit::{Limit, OF_ACCOUNT, OF_FACTOR, OF_NETWORK, OF_TOKEN};
 use crate::domain::password::PASSWORD_BYTES_MAX;
 use crate::domain::session::{self, LABEL_CHARS_MAX};
 use crate::domain::{Email, Error, Factor, User, Violation};
 use crate::failures::{Failed, Failures, Proof};
+use crate::identified::{Identified, Kept};
 use crate::passwords::Passwords;
 use crate::signer::Signer;
 use crate::store::{Answer, Failure, NewSession, NewToken, Store, TokenKind};
@@ -57,20 +58,6 @@ struct Start<'a> {
     challenge: Option<&'a KeyDigest>,
 }
 
-/// A request id, with room for what it stands for.
-#[derive(Debug)]
-pub(crate) struct Identified {
-    namespace: Uuid,
-    id: Uuid,
-    fingerprint: [u8; 32],
-}
-
-impl Identified {
-    pub(crate) fn as_request(&self) -> RequestId<'_> {
-        RequestId { workspace: self.namespace, id: self.id, fingerprint: &self.fingerprint }
-    }
-}
-
 impl Accounts {
     pub(crate) fn new(
         store: Store,
@@ -85,18 +72,38 @@ impl Accounts {
         Self { store, passwords, signer, failures, registrations }
     }
 
-    /// The request id of a call, if it has one; `user` is nil for calls of nobody.
+    /// The request id of a user's call, if it has one.
     pub(crate) fn identified(
         &self,
         user: Uuid,
         id: &str,
         method: &str,
         message: &impl Message,
-    ) -> Result<Option<Identified>, rpc::Error> {
-        let Some(id) = request_id::optional(id)? else { return Ok(None) };
-        let fingerprint = request_id::fingerprint(method, message);
-        let fingerprint = self.store.keyed_fingerprint(&fingerprint);
-        Ok(Some(Identified { namespace: user, id, fingerprint }))
+    ) -> Result<Identified, rpc::Error> {
+        Identified::new(user, id, method, message, Kept::Keyed(&self.store))
+    }
+
+    /// The request id of a call of nobody yet, if it has one: `of` is whom it says to be of, an address as it is looked up or a token.
+    pub(crate) fn anonymous(
+        &self,
+        of: &str,
+        id: &str,
+        method: &str,
+        message: &impl Message,
+    ) -> Result<Identified, rpc::Error> {
+        self.identified(self.store.namespace(method, of), id, method, message)
+    }
+
+    /// Counts a call that stands on a token, before its request id is looked at: else that would tell, without a limit, whether what
+    /// comes with the token is right.
+    pub(crate) async fn count_token<T>(
+        &self,
+        token: &str,
+        request: &Request<T>,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        self.count_network(OF_NETWORK, request, now).await?;
+        self.store.attempt(OF_TOKEN, token.as_bytes(), now).await
     }
 
     /// Counts an attempt of whoever calls from this network.
@@ -121,6 +128,16 @@ impl Accounts {
         now: Timestamp,
     ) -> Result<User, Failure> {
         self.count_network(OF_NETWORK, request, now).await?;
+        self.matched(email, password, now).await
+    }
+
+    /// The same, for a call that was counted for its network.
+    pub(crate) async fn matched(
+        &self,
+        email: &Email,
+        password: &str,
+        now: Timestamp,
+    ) -> Result<User, Failure> {
         let of = email.normalized();
         // Before it is looked at: guesses that come at once are counted as many.
         self.store.attempt(OF_ACCOUNT, of.as_bytes(), now).await?;

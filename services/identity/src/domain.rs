@@ -20,7 +20,7 @@ use rpc::{ApiKeyId, Permissions, ServiceAccountId, WorkspaceId};
 
 pub(crate) use email::Email;
 pub(crate) use invitation::{
-    INVITATION_LIFE, INVITATIONS_MAX, INVITED_ANOTHER, Invitation, MEMBER_ALREADY,
+    INVITATION_LIFE, INVITATIONS_MAX, INVITED_ANOTHER, Invitation, Inviter, MEMBER_ALREADY,
     TOO_MANY_INVITATIONS,
 };
 pub(crate) use last_use::LastUses;

@@ -62,7 +62,7 @@ impl Failures {
         let help = "Proofs of who somebody is that failed, by what was to prove it";
         registry.register("user_proofs_failed", help, count.clone());
         let unwritten = Counter::default();
-        let help = "Failed proofs that the audit log lacks, since too many waited to be written";
+        let help = "Failed proofs that were not kept for the audit log, since too many waited to be written; a crash loses those that wait";
         registry.register("user_proofs_failed_unwritten", help, unwritten.clone());
         Self { waiting: Arc::default(), count, unwritten }
     }

@@ -20,14 +20,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pg::requests::Request;
 use proto::common::v1::ErrorReason;
-use rpc::{ApiKeyId, Principal, request_id};
+use rpc::ApiKeyId;
 use tonic::Code;
-use uuid::Uuid;
 
 use crate::domain::{Error, LIVE_KEYS_MAX, LastUses, Violation};
-use crate::store::{Act, Failure, Store};
+use crate::store::{Failure, Store};
 
 /// All of the service's calls. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -63,38 +61,6 @@ impl Api {
     fn with_last_uses<T>(&self, work: impl FnOnce(&mut LastUses) -> T) -> T {
         // A panic while it was held left a map that is whole: at worst a use is missing.
         work(&mut self.last_uses.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// The request id of a call, if it has one, with what it stands for, and when the call came.
-struct Identified {
-    /// Ids of different workspaces, or users, have nothing to do with each other.
-    namespace: Uuid,
-    id: Option<Uuid>,
-    fingerprint: [u8; 32],
-    now: Timestamp,
-}
-
-impl Identified {
-    fn new(
-        namespace: Uuid,
-        id: &str,
-        method: &str,
-        message: &impl prost::Message,
-    ) -> Result<Self, rpc::Error> {
-        let id = request_id::optional(id)?;
-        let fingerprint = request_id::fingerprint(method, message);
-        Ok(Self { namespace, id, fingerprint, now: now_in_micros() })
-    }
-
-    /// What its caller does.
-    fn act<'a>(&'a self, by: &'a Principal) -> Act<'a> {
-        let request = self.id.map(|id| Request {
-            workspace: self.namespace,
-            id,
-            fingerprint: &self.fingerprint,
-        });
-        Act { by, request, now: self.now }
     }
 }
 
@@ -179,7 +145,7 @@ fn failed(message: &str, failure: Failure) -> rpc::Error {
 }
 
 /// The present, cut to the microseconds that are kept, so that the first answer is the later ones'.
-fn now_in_micros() -> Timestamp {
+pub(crate) fn now_in_micros() -> Timestamp {
     Timestamp::from_microsecond(Timestamp::now().as_microsecond())
         .expect("it came from a timestamp")
 }

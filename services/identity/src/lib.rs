@@ -11,6 +11,7 @@ mod domain;
 mod export;
 mod failures;
 mod grpc;
+mod identified;
 mod mail;
 mod oidc;
 mod passwords;

@@ -50,6 +50,7 @@ use pg::requests::{Claim, Request, Requests};
 use seal::Keyring;
 use sqlx::PgConnection;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::domain;
 
@@ -58,6 +59,9 @@ pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migration
 
 /// The schema, and what is named after it.
 const SCHEMA: &str = "identity";
+
+/// The methods whose request ids are looked up by an address.
+const ADDRESS_METHODS: [&str; 3] = ["SignUp", "SignIn", "RequestPasswordReset"];
 
 /// The service's store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -125,6 +129,15 @@ impl Store {
     /// tried against.
     pub(crate) fn keyed_fingerprint(&self, fingerprint: &[u8; 32]) -> [u8; 32] {
         self.keyring.hash("request", fingerprint)
+    }
+
+    /// Where the request ids of a call of nobody yet are looked up: by its method, and by an address or a token that it holds. Keyed,
+    /// as what is made of an address.
+    pub(crate) fn namespace(&self, method: &str, of: &str) -> Uuid {
+        let hash = self.keyring.hash("request-namespace", format!("{method}\0{of}").as_bytes());
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash[..16]);
+        uuid::Builder::from_custom_bytes(bytes).into_uuid()
     }
 
     /// Deletes request ids claimed before this time, in microseconds since 1970; returns how many.

@@ -7,7 +7,7 @@ use proto::identity::v1 as api;
 use rpc::{Caller, Grant, Principal, SessionId, time};
 
 use crate::domain::{
-    ApiKey, Invitation, Member, ServiceAccount, User, Workspace, service_account_name,
+    ApiKey, Invitation, Inviter, Member, ServiceAccount, User, Workspace, service_account_name,
 };
 use crate::store::{Presented, Session};
 
@@ -36,12 +36,15 @@ pub(crate) fn member(member: &Member) -> api::Member {
 
 /// An invitation.
 pub(crate) fn invitation(invitation: &Invitation) -> api::Invitation {
-    let inviter = invitation.inviter.map(|user| format!("users/{user}"));
+    let inviter = match invitation.inviter {
+        Inviter::User(user) => format!("users/{user}"),
+        Inviter::Key(_) | Inviter::Operator => String::new(),
+    };
     api::Invitation {
         name: invitation.name(),
         email: invitation.email.as_str().to_owned(),
         role: invitation.role.number(),
-        inviter: inviter.unwrap_or_default(),
+        inviter,
         create_time: Some(time::to_proto(invitation.create_time)),
         expire_time: Some(time::to_proto(invitation.expire_time)),
     }

@@ -2,7 +2,8 @@
 
 use auth::Role;
 use jiff::{SignedDuration, Timestamp};
-use rpc::{InvitationId, UserId, WorkspaceId};
+use proto::common::v1::Scope;
+use rpc::{ApiKeyId, InvitationId, Permissions, UserId, WorkspaceId};
 
 use super::Email;
 
@@ -17,6 +18,15 @@ pub(crate) const INVITED_ANOTHER: &str =
     "the invitation is for another e-mail address; sign in with the account of that one";
 pub(crate) const MEMBER_ALREADY: &str = "you are a member of the workspace already";
 
+/// Who invited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inviter {
+    User(UserId),
+    Key(ApiKeyId),
+    /// Who runs Linkmesh: what they offer does not hang on anybody.
+    Operator,
+}
+
 /// An address that was asked to become a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Invitation {
@@ -24,8 +34,7 @@ pub(crate) struct Invitation {
     pub workspace: WorkspaceId,
     pub email: Email,
     pub role: Role,
-    /// None: an API key or an operator.
-    pub inviter: Option<UserId>,
+    pub inviter: Inviter,
     pub create_time: Timestamp,
     pub expire_time: Timestamp,
 }
@@ -36,10 +45,11 @@ impl Invitation {
         format!("workspaces/{}/invitations/{}", self.workspace, self.id)
     }
 
-    /// Whether whoever invited could still do so, `held` being their role now, if they have one: nobody comes in by somebody who
-    /// was shown out.
-    pub(crate) fn holds(&self, held: Option<Role>) -> bool {
-        self.inviter.is_none() || held.is_some_and(|held| held.may_give(self.role))
+    /// Whether whoever invited could still do so, `held` being what they may do in the workspace now: nobody comes in by somebody who
+    /// was shown out, or by a key that was revoked.
+    pub(crate) fn holds(&self, held: Permissions) -> bool {
+        let may_give = || self.role.permissions().without(held).is_empty();
+        self.inviter == Inviter::Operator || (held.contains(Scope::MembersWrite) && may_give())
     }
 }
 
@@ -58,7 +68,8 @@ mod tests {
             create_time: Timestamp::UNIX_EPOCH,
             expire_time: Timestamp::UNIX_EPOCH + INVITATION_LIFE,
         };
-        let by_somebody = |role| invitation(role, Some(UserId::new()));
+        let by_user = |role| invitation(role, Inviter::User(UserId::new()));
+        let by_key = |role| invitation(role, Inviter::Key(ApiKeyId::new()));
         for (role, held, holds) in [
             (Role::Owner, Some(Role::Owner), true),
             (Role::Owner, Some(Role::Admin), false),
@@ -67,8 +78,11 @@ mod tests {
             (Role::Viewer, Some(Role::Member), false),
             (Role::Viewer, None, false),
         ] {
-            assert_eq!(by_somebody(role).holds(held), holds, "{role:?} {held:?}");
+            let held = held.map(Role::permissions).unwrap_or_default();
+            for invitation in [by_user(role), by_key(role)] {
+                assert_eq!(invitation.holds(held), holds, "{role:?} {held:?}");
+            }
         }
-        assert!(invitation(Role::Owner, None).holds(None));
+        assert!(invitation(Role::Owner, Inviter::Operator).holds(Permissions::default()));
     }
 }

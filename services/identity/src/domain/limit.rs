@@ -17,6 +17,9 @@ pub(crate) struct Limit {
 /// 2,890, of at least a hundred million.
 pub(crate) const OF_ACCOUNT: Limit =
     Limit { name: "account", burst: 10, every: Duration::from_secs(30) };
+/// Calls that stand on one token: what goes with it may be guessed at, too.
+pub(crate) const OF_TOKEN: Limit =
+    Limit { name: "token", burst: 10, every: Duration::from_secs(30) };
 /// Codes of one account's second factor, 290 a day: of a million codes three are right at a time.
 pub(crate) const OF_FACTOR: Limit =
     Limit { name: "factor", burst: 5, every: Duration::from_mins(5) };
@@ -33,6 +36,9 @@ pub(crate) const OF_ADDRESS: Limit =
 /// Invitations of one workspace, each of which is a mail to whomever it names.
 pub(crate) const OF_WORKSPACE: Limit =
     Limit { name: "workspace", burst: 50, every: Duration::from_secs(30) };
+/// Invitations that one user or key makes: however many workspaces somebody has.
+pub(crate) const OF_INVITER: Limit =
+    Limit { name: "inviter", burst: 50, every: Duration::from_secs(30) };
 
 impl Limit {
     /// Microseconds between two.

@@ -10,8 +10,9 @@ use proto::identity::v1::{
 use rpc::{ApiKeyId, Principal, WorkspaceId, kind, name, page, time};
 use tonic::{Request, Response, Status};
 
-use super::{Api, Identified, failed, refusal, service_accounts};
+use super::{Api, failed, refusal, service_accounts};
 use crate::domain::{ApiKey, Error, Violation, display_name, expiry, overlap, scopes};
+use crate::identified::{Identified, Kept};
 use crate::wire;
 
 #[tonic::async_trait]
@@ -25,7 +26,13 @@ impl ApiKeysService for Api {
         let principal = Principal::admitted(&request, workspace)?;
         let wanted = message.api_key.as_ref();
         let wanted = wanted.ok_or_else(|| rpc::Error::invalid("api_key", "is required"))?;
-        let id = Identified::new(workspace.uuid(), &message.request_id, "CreateApiKey", message)?;
+        let id = Identified::new(
+            workspace.uuid(),
+            &message.request_id,
+            "CreateApiKey",
+            message,
+            Kept::Hashed,
+        )?;
         let act = id.act(principal);
         let secret = auth::ApiKey::generate().map_err(|error| rpc::Error::internal(&error))?;
         let key = new_key(workspace, wanted, secret.prefix(), act.now)
@@ -49,7 +56,13 @@ impl ApiKeysService for Api {
         let principal = Principal::admitted(&request, workspace)?;
         let overlap = overlap(message.overlap.map_or(0, |overlap| overlap.seconds))
             .map_err(|violation| refusal("", violation.into()))?;
-        let id = Identified::new(workspace.uuid(), &message.request_id, "RotateApiKey", message)?;
+        let id = Identified::new(
+            workspace.uuid(),
+            &message.request_id,
+            "RotateApiKey",
+            message,
+            Kept::Hashed,
+        )?;
         let act = id.act(principal);
         let secret = auth::ApiKey::generate().map_err(|error| rpc::Error::internal(&error))?;
         let renew = |old: &ApiKey| {
@@ -120,7 +133,13 @@ impl ApiKeysService for Api {
         let message = request.get_ref();
         let (workspace, key) = name::child::<kind::ApiKey>("name", "apiKeys", &message.name)?;
         let principal = Principal::admitted(&request, workspace)?;
-        let id = Identified::new(workspace.uuid(), &message.request_id, "RevokeApiKey", message)?;
+        let id = Identified::new(
+            workspace.uuid(),
+            &message.request_id,
+            "RevokeApiKey",
+            message,
+            Kept::Hashed,
+        )?;
         let revoked = self.store.revoke_api_key(&id.act(principal), (workspace, key)).await;
         Ok(Response::new(revoked.map_err(|failure| failed("api_key", failure))?))
     }

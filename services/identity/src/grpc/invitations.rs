@@ -1,6 +1,7 @@
 //! InvitationsService.
 
 use auth::{Role, Token};
+use proto::common::v1::Scope;
 use proto::identity::v1::invitations_service_server::InvitationsService;
 use proto::identity::v1::{
     AcceptInvitationRequest, AcceptInvitationResponse, CreateInvitationRequest,
@@ -8,12 +9,13 @@ use proto::identity::v1::{
     ListInvitationsRequest, ListInvitationsResponse, RevokeInvitationRequest,
     RevokeInvitationResponse,
 };
-use rpc::{Caller, InvitationId, Principal, kind, name, page};
+use rpc::{Caller, InvitationId, Permissions, Principal, kind, name, page};
 use tonic::{Request, Response, Status};
 
-use super::{Api, Identified, failed, now_in_micros, refusal};
-use crate::domain::limit::{OF_ADDRESS, OF_WORKSPACE};
-use crate::domain::{Email, Error, INVITATION_LIFE, Invitation, Violation, role};
+use super::{Api, failed, now_in_micros, refusal};
+use crate::domain::limit::{OF_ADDRESS, OF_INVITER, OF_WORKSPACE};
+use crate::domain::{Email, Error, INVITATION_LIFE, Invitation, Inviter, Violation, role};
+use crate::identified::{Identified, Kept};
 use crate::mail::INVITATION_SCHEME;
 use crate::store::{Act, Failure, replayed};
 use crate::wire;
@@ -44,8 +46,9 @@ impl InvitationsService for Api {
         let id = self.identified(workspace.uuid(), &message.request_id, method, message)?;
         let act = id.act(principal);
         let inviter = match principal.caller {
-            Caller::User { user, .. } => Some(user),
-            Caller::ApiKey { .. } | Caller::Operator => None,
+            Caller::User { user, .. } => Inviter::User(user),
+            Caller::ApiKey { key, .. } => Inviter::Key(key),
+            Caller::Operator => Inviter::Operator,
         };
         let new = Invitation {
             id: InvitationId::new(),
@@ -71,7 +74,10 @@ impl InvitationsService for Api {
     ) -> Result<Response<ListInvitationsResponse>, Status> {
         let message = request.get_ref();
         let workspace = name::workspace("parent", &message.parent)?;
-        Principal::admitted(&request, workspace)?;
+        let principal = Principal::admitted(&request, workspace)?;
+        // Of no use to whoever can't answer for them.
+        let to_invite = Permissions::of(&[Scope::MembersWrite]);
+        let sees_addresses = principal.may_grant(workspace, to_invite).is_ok();
         let size = page::size(message.page_size)?;
         let parameters = [&*message.parent];
         let wrong = |_| rpc::Error::invalid_page_token();
@@ -85,8 +91,12 @@ impl InvitationsService for Api {
             .last()
             .filter(|_| more)
             .map(|last| page::token("ListInvitations", &parameters, last.id.as_bytes()));
+        let mut invitations: Vec<_> = invitations.iter().map(wire::invitation).collect();
+        if !sees_addresses {
+            invitations.iter_mut().for_each(|invitation| invitation.email.clear());
+        }
         Ok(Response::new(ListInvitationsResponse {
-            invitations: invitations.iter().map(wire::invitation).collect(),
+            invitations,
             next_page_token: next.unwrap_or_default(),
         }))
     }
@@ -100,7 +110,8 @@ impl InvitationsService for Api {
             name::child::<kind::Invitation>("name", "invitations", &message.name)?;
         let principal = Principal::admitted(&request, workspace)?;
         let method = "RevokeInvitation";
-        let id = Identified::new(workspace.uuid(), &message.request_id, method, message)?;
+        let id =
+            Identified::new(workspace.uuid(), &message.request_id, method, message, Kept::Hashed)?;
         let allow = |role: Role| principal.may_grant(workspace, role.permissions());
         let act = id.act(principal);
         let revoked = self.store.revoke_invitation(&act, (workspace, invitation), allow).await;
@@ -145,11 +156,10 @@ impl Api {
         method: &str,
         message: &impl prost::Message,
     ) -> Result<Identified, rpc::Error> {
-        let id = Identified::new(namespace, id, method, message)?;
-        Ok(Identified { fingerprint: self.store.keyed_fingerprint(&id.fingerprint), ..id })
+        Identified::new(namespace, id, method, message, Kept::Keyed(&self.store))
     }
 
-    /// Invites, within what is sent to an address and by a workspace. A repeated request sends nothing, and is not counted.
+    /// Invites, within what is sent to an address, by a workspace, and by whoever invites. A repeated request sends nothing, and is not counted.
     async fn invite(
         &self,
         act: &Act<'_>,
@@ -158,6 +168,11 @@ impl Api {
     ) -> Result<CreateInvitationResponse, Failure> {
         if let Some(bytes) = self.store.replayed(act.request.as_ref(), act.now).await? {
             return replayed(&bytes);
+        }
+        match &new.inviter {
+            Inviter::User(user) => self.store.attempt(OF_INVITER, user.as_bytes(), act.now).await?,
+            Inviter::Key(key) => self.store.attempt(OF_INVITER, key.as_bytes(), act.now).await?,
+            Inviter::Operator => {}
         }
         self.store.attempt(OF_WORKSPACE, new.workspace.as_bytes(), act.now).await?;
         self.store.attempt(OF_ADDRESS, new.email.normalized().as_bytes(), act.now).await?;

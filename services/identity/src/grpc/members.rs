@@ -9,8 +9,9 @@ use proto::identity::v1::{
 use rpc::{Principal, UserId, kind, mask, name, page};
 use tonic::{Request, Response, Status};
 
-use super::{Api, Identified, failed, refusal};
+use super::{Api, failed, refusal};
 use crate::domain::{Member, role};
+use crate::identified::{Identified, Kept};
 use crate::wire;
 
 #[tonic::async_trait]
@@ -70,7 +71,13 @@ impl MembersService for Api {
             }
         };
 
-        let id = Identified::new(workspace.uuid(), &message.request_id, "UpdateMember", message)?;
+        let id = Identified::new(
+            workspace.uuid(),
+            &message.request_id,
+            "UpdateMember",
+            message,
+            Kept::Hashed,
+        )?;
         let allow = |member: &Member| {
             principal.may_grant(workspace, member.role.permissions())?;
             role.map_or(Ok(()), |role| principal.may_grant(workspace, role.permissions()))
@@ -87,7 +94,13 @@ impl MembersService for Api {
         let message = request.get_ref();
         let (workspace, user) = name::child::<kind::User>("name", "members", &message.name)?;
         let principal = Principal::admitted(&request, workspace)?;
-        let id = Identified::new(workspace.uuid(), &message.request_id, "RemoveMember", message)?;
+        let id = Identified::new(
+            workspace.uuid(),
+            &message.request_id,
+            "RemoveMember",
+            message,
+            Kept::Hashed,
+        )?;
         let allow = |member: &Member| principal.may_grant(workspace, member.role.permissions());
         let removed = self.store.remove_member(&id.act(principal), (workspace, user), allow).await;
         Ok(Response::new(removed.map_err(|failure| failed("", failure))?))
@@ -102,7 +115,13 @@ impl MembersService for Api {
         let principal = Principal::admitted(&request, workspace)?;
         let user = principal.user()?;
         // Of the user, not of the workspace: two members may choose the same id.
-        let id = Identified::new(user.uuid(), &message.request_id, "LeaveWorkspace", message)?;
+        let id = Identified::new(
+            user.uuid(),
+            &message.request_id,
+            "LeaveWorkspace",
+            message,
+            Kept::Hashed,
+        )?;
         let left = self.store.leave_workspace(&id.act(principal), workspace, user).await;
         Ok(Response::new(left.map_err(|failure| failed("", failure))?))
     }

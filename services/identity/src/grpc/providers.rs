@@ -14,11 +14,10 @@ use proto::identity::v1::{
 use rpc::time;
 use serde::{Deserialize, Serialize};
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use super::now_in_micros;
 use super::users::answered;
-use crate::accounts::{Accounts, Identified, SignedIn, label, presented_password};
+use crate::accounts::{Accounts, SignedIn, label, presented_password};
 use crate::domain::limit::OF_NETWORK;
 use crate::domain::{Email, Error, Violation, display_name};
 use crate::oidc::{Proved, Providers, Secrets};
@@ -72,9 +71,9 @@ impl ProvidersService for ProviderSignIns {
     ) -> Result<Response<FinishProviderSignInResponse>, Status> {
         let message = request.get_ref();
         let name = "FinishProviderSignIn";
-        let id = self.accounts.identified(Uuid::nil(), &message.request_id, name, message)?;
-        let id = id.as_ref().map(Identified::as_request);
-        answered(self.finish(message, id, now_in_micros()).await)
+        let of = &message.flow_token;
+        let id = self.accounts.anonymous(of, &message.request_id, name, message)?;
+        answered(self.finish(message, id.as_request(), now_in_micros()).await)
     }
 
     async fn confirm_provider_link(
@@ -83,9 +82,9 @@ impl ProvidersService for ProviderSignIns {
     ) -> Result<Response<ConfirmProviderLinkResponse>, Status> {
         let message = request.get_ref();
         let name = "ConfirmProviderLink";
-        let id = self.accounts.identified(Uuid::nil(), &message.request_id, name, message)?;
-        let id = id.as_ref().map(Identified::as_request);
-        answered(self.confirm(&request, id, now_in_micros()).await)
+        let of = &message.link_token;
+        let id = self.accounts.anonymous(of, &message.request_id, name, message)?;
+        answered(self.confirm(&request, id.as_request(), now_in_micros()).await)
     }
 }
 
@@ -198,6 +197,7 @@ impl ProviderSignIns {
         let label = label(&message.label)?;
         let password = presented_password("password", &message.password)?;
         let store = &self.accounts.store;
+        self.accounts.count_token(&message.link_token, request, now).await?;
         if let Some(response) = store.repeated(id.as_ref(), now).await? {
             return Ok(response);
         }
@@ -210,7 +210,7 @@ impl ProviderSignIns {
             return Err(Error::TokenInvalid.into());
         }
         let user = store.user(found.user).await?;
-        let user = self.accounts.proved(&user.email, password, request, now).await?;
+        let user = self.accounts.matched(&user.email, password, now).await?;
         store.confirm_link(&digest, &link.provider, &link.subject_hash, user.id, now).await?;
         let respond = |signed_in| {
             let outcome = match signed_in {

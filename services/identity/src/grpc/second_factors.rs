@@ -16,9 +16,10 @@ use zeroize::Zeroizing;
 use super::now_in_micros;
 use super::sessions::factor_missing;
 use super::users::answered;
-use crate::accounts::{Accounts, Identified, me};
+use crate::accounts::{Accounts, me};
 use crate::domain::limit::OF_FACTOR;
 use crate::domain::{Factor, recovery, totp};
+use crate::identified::Identified;
 use crate::store::{Answer, Failure};
 
 #[tonic::async_trait]
@@ -39,7 +40,7 @@ impl SecondFactorsService for Accounts {
                 secret: totp::base32(secret.as_slice()),
                 uri: totp::uri(secret.as_slice(), user.email.as_str()),
             };
-            let answer = answer(id.as_ref(), now, response);
+            let answer = answer(&id, now, response);
             self.store.begin_totp(user.id, secret.as_slice(), answer).await
         };
         answered(enrolled.await)
@@ -57,7 +58,7 @@ impl SecondFactorsService for Accounts {
             self.store.attempt(OF_FACTOR, me.user.as_bytes(), now).await?;
             let codes = recovery_codes()?;
             let response = ConfirmTotpResponse { recovery_codes: codes.clone() };
-            let answer = answer(id.as_ref(), now, response);
+            let answer = answer(&id, now, response);
             let confirmed = self.store.confirm_totp(me.user, &message.totp_code, &codes, answer);
             let response = confirmed.await?;
             self.store.forgive(OF_FACTOR, me.user.as_bytes()).await?;
@@ -81,7 +82,7 @@ impl SecondFactorsService for Accounts {
                 None => return Err(factor_missing()),
             };
             self.store.attempt(OF_FACTOR, me.user.as_bytes(), now).await?;
-            let answer = answer(id.as_ref(), now, DisableTotpResponse {});
+            let answer = answer(&id, now, DisableTotpResponse {});
             let disabled = self.store.disable_totp(me.user, &factor, answer).await;
             let response = self.noted(me.user, disabled, now)?;
             self.store.forgive(OF_FACTOR, me.user.as_bytes()).await?;
@@ -104,7 +105,7 @@ impl SecondFactorsService for Accounts {
             let codes = recovery_codes()?;
             let factor = Factor::Totp(message.totp_code.clone());
             let response = ReplaceRecoveryCodesResponse { recovery_codes: codes.clone() };
-            let answer = answer(id.as_ref(), now, response);
+            let answer = answer(&id, now, response);
             let replaced =
                 self.store.replace_recovery_codes(me.user, &factor, &codes, answer).await;
             let response = self.noted(me.user, replaced, now)?;
@@ -115,8 +116,8 @@ impl SecondFactorsService for Accounts {
     }
 }
 
-fn answer<R>(id: Option<&Identified>, now: Timestamp, response: R) -> Answer<'_, R> {
-    Answer { request: id.map(Identified::as_request), now, response }
+fn answer<R>(id: &Identified, now: Timestamp, response: R) -> Answer<'_, R> {
+    Answer { request: id.as_request(), now, response }
 }
 
 fn recovery_codes() -> Result<Vec<String>, Failure> {

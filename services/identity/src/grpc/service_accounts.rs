@@ -10,8 +10,9 @@ use proto::identity::v1::{
 use rpc::{Principal, ServiceAccountId, kind, mask, name, page};
 use tonic::{Request, Response, Status};
 
-use super::{Api, Identified, failed, refusal};
+use super::{Api, failed, refusal};
 use crate::domain::{ServiceAccount, Violation, display_name, role};
+use crate::identified::{Identified, Kept};
 use crate::store::ServiceAccountEdit;
 use crate::wire;
 
@@ -33,7 +34,8 @@ impl ServiceAccountsService for Api {
         let wanted = message.service_account.as_ref();
         let wanted = wanted.ok_or_else(|| rpc::Error::invalid(MESSAGE, "is required"))?;
         let method = "CreateServiceAccount";
-        let id = Identified::new(workspace.uuid(), &message.request_id, method, message)?;
+        let id =
+            Identified::new(workspace.uuid(), &message.request_id, method, message, Kept::Hashed)?;
         let act = id.act(principal);
         let account = ServiceAccount {
             id: ServiceAccountId::new(),
@@ -109,7 +111,8 @@ impl ServiceAccountsService for Api {
         }
 
         let method = "UpdateServiceAccount";
-        let id = Identified::new(workspace.uuid(), &message.request_id, method, message)?;
+        let id =
+            Identified::new(workspace.uuid(), &message.request_id, method, message, Kept::Hashed)?;
         let new_role = edit.role;
         let allow = |account: &ServiceAccount| {
             principal.may_grant(workspace, account.role.permissions())?;
@@ -129,7 +132,8 @@ impl ServiceAccountsService for Api {
         let (workspace, account) = named("name", &message.name)?;
         let principal = Principal::admitted(&request, workspace)?;
         let method = "DeleteServiceAccount";
-        let id = Identified::new(workspace.uuid(), &message.request_id, method, message)?;
+        let id =
+            Identified::new(workspace.uuid(), &message.request_id, method, message, Kept::Hashed)?;
         let allow =
             |account: &ServiceAccount| principal.may_grant(workspace, account.role.permissions());
         let act = id.act(principal);

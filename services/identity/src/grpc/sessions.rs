@@ -10,12 +10,10 @@ use proto::identity::v1::{
 };
 use rpc::{SessionId, request_id};
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use super::now_in_micros;
 use super::users::answered;
-use crate::accounts::{Accounts, Identified, SignedIn, label, me, presented_password};
-use crate::domain::limit::OF_NETWORK;
+use crate::accounts::{Accounts, SignedIn, label, me, presented_password};
 use crate::domain::{Email, Error, Factor, Violation};
 use crate::store::Failure;
 use crate::wire;
@@ -28,9 +26,10 @@ impl SessionsService for Accounts {
     ) -> Result<Response<SignInResponse>, Status> {
         let message = request.get_ref();
         let now = now_in_micros();
-        let id = self.identified(Uuid::nil(), &message.request_id, "SignIn", message)?;
         let signed_in = async {
             let email = Email::parse(&message.email).map_err(Error::from)?;
+            let of = email.normalized();
+            let id = self.anonymous(&of, &message.request_id, "SignIn", message)?;
             let password = presented_password("password", &message.password)?;
             let label = label(&message.label)?;
             // Before the request id is looked at: else it would tell, without a limit, whether a guess is right.
@@ -42,8 +41,7 @@ impl SessionsService for Accounts {
                 };
                 SignInResponse { outcome: Some(outcome) }
             };
-            let id = id.as_ref().map(Identified::as_request);
-            self.sign_in(&user, label, id, now, respond).await
+            self.sign_in(&user, label, id.as_request(), now, respond).await
         };
         answered(signed_in.await)
     }
@@ -54,16 +52,16 @@ impl SessionsService for Accounts {
     ) -> Result<Response<CompleteSignInResponse>, Status> {
         let message = request.get_ref();
         let now = now_in_micros();
-        let id = self.identified(Uuid::nil(), &message.request_id, "CompleteSignIn", message)?;
         let completed = async {
-            self.count_network(OF_NETWORK, &request, now).await?;
+            let challenge = &message.challenge_token;
+            let id = self.anonymous(challenge, &message.request_id, "CompleteSignIn", message)?;
+            self.count_token(challenge, &request, now).await?;
             let factor = match message.factor.clone() {
                 Some(WireFactor::TotpCode(code)) => Factor::Totp(code),
                 Some(WireFactor::RecoveryCode(code)) => Factor::Recovery(code),
                 None => return Err(factor_missing()),
             };
-            let id = id.as_ref().map(Identified::as_request);
-            self.complete_sign_in(&message.challenge_token, &factor, id, now).await
+            self.complete_sign_in(challenge, &factor, id.as_request(), now).await
         };
         answered(completed.await)
     }
@@ -107,7 +105,7 @@ impl SessionsService for Accounts {
         };
         let message = request.get_ref();
         let id = self.identified(me.user.uuid(), &message.request_id, "EndSession", message)?;
-        let id = id.as_ref().map(Identified::as_request);
+        let id = id.as_request();
         let now = now_in_micros();
         let ended = self.store.end_session(me.user, session, now, id.as_ref()).await;
         answered(ended.map(|()| EndSessionResponse {}))
@@ -120,7 +118,7 @@ impl SessionsService for Accounts {
         let message = request.get_ref();
         let me = me(&request, "parent", &message.parent)?;
         let id = self.identified(me.user.uuid(), &message.request_id, "EndAllSessions", message)?;
-        let id = id.as_ref().map(Identified::as_request);
+        let id = id.as_request();
         answered(self.store.end_all_sessions(me.user, now_in_micros(), id.as_ref()).await)
     }
 }

@@ -15,8 +15,8 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::{failed, now_in_micros};
-use crate::accounts::{Accounts, Identified, me, presented_password};
-use crate::domain::limit::{OF_ACCOUNT, OF_ADDRESS, OF_NETWORK, OF_NETWORK_MAILS};
+use crate::accounts::{Accounts, me, presented_password};
+use crate::domain::limit::{OF_ACCOUNT, OF_ADDRESS, OF_NETWORK_MAILS};
 use crate::domain::password::new_password;
 use crate::domain::{Email, Error, display_name};
 use crate::mail::{RESET_LIFE, RESET_SCHEME, SIGN_UP_LIFE, SIGN_UP_SCHEME};
@@ -29,37 +29,28 @@ impl UsersService for Accounts {
         &self,
         request: Request<SignUpRequest>,
     ) -> Result<Response<SignUpResponse>, Status> {
-        let message = request.get_ref();
-        let id = self.identified(Uuid::nil(), &message.request_id, "SignUp", message)?;
-        answered(self.sign_up_of(&request, id.as_ref(), now_in_micros()).await)
+        answered(self.sign_up_of(&request, now_in_micros()).await)
     }
 
     async fn verify_email(
         &self,
         request: Request<VerifyEmailRequest>,
     ) -> Result<Response<VerifyEmailResponse>, Status> {
-        let message = request.get_ref();
-        let id = self.identified(Uuid::nil(), &message.request_id, "VerifyEmail", message)?;
-        answered(self.verify_email_of(&request, id.as_ref(), now_in_micros()).await)
+        answered(self.verify_email_of(&request, now_in_micros()).await)
     }
 
     async fn request_password_reset(
         &self,
         request: Request<RequestPasswordResetRequest>,
     ) -> Result<Response<RequestPasswordResetResponse>, Status> {
-        let message = request.get_ref();
-        let name = "RequestPasswordReset";
-        let id = self.identified(Uuid::nil(), &message.request_id, name, message)?;
-        answered(self.request_reset_of(&request, id.as_ref(), now_in_micros()).await)
+        answered(self.request_reset_of(&request, now_in_micros()).await)
     }
 
     async fn reset_password(
         &self,
         request: Request<ResetPasswordRequest>,
     ) -> Result<Response<ResetPasswordResponse>, Status> {
-        let message = request.get_ref();
-        let id = self.identified(Uuid::nil(), &message.request_id, "ResetPassword", message)?;
-        answered(self.reset_password_of(&request, id.as_ref(), now_in_micros()).await)
+        answered(self.reset_password_of(&request, now_in_micros()).await)
     }
 
     async fn get_user(
@@ -91,7 +82,7 @@ impl UsersService for Accounts {
         };
         let message = request.get_ref();
         let id = self.identified(me.user.uuid(), &message.request_id, "UpdateUser", message)?;
-        let act = (id.as_ref().map(Identified::as_request), now_in_micros());
+        let act = (id.as_request(), now_in_micros());
         let name = display_name.as_deref();
         answered(self.store.update_user(me.user, &wanted.etag, name, act).await)
     }
@@ -105,7 +96,7 @@ impl UsersService for Accounts {
         let id = self.identified(me.user.uuid(), &message.request_id, "ChangePassword", message)?;
         let now = now_in_micros();
         let changed = async {
-            let id = id.as_ref().map(Identified::as_request);
+            let id = id.as_request();
             let email = self.store.user(me.user).await?.email;
             let of = email.normalized();
             // Before the request id is looked at, which is right for the right passwords alone.
@@ -142,7 +133,7 @@ impl UsersService for Accounts {
             let now = now_in_micros();
             let user = self.store.user(me.user).await?;
             let sessions = self.store.sessions(me.user, now).await?;
-            let holdings = self.store.holdings(me.user).await?;
+            let holdings = self.store.holdings(me.user, now).await?;
             Ok(ExportUserResponse {
                 content_type: "application/json".to_owned(),
                 document: export::document(&user, &sessions, &holdings, now),
@@ -160,7 +151,7 @@ impl UsersService for Accounts {
         let id = self.identified(me.user.uuid(), &message.request_id, "EraseUser", message)?;
         let now = now_in_micros();
         let erased = async {
-            let id = id.as_ref().map(Identified::as_request);
+            let id = id.as_request();
             if self.store.replayed(id.as_ref(), now).await?.is_some() {
                 return Ok(EraseUserResponse {});
             }
@@ -176,11 +167,11 @@ impl Accounts {
     async fn sign_up_of(
         &self,
         request: &Request<SignUpRequest>,
-        id: Option<&Identified>,
         now: Timestamp,
     ) -> Result<SignUpResponse, Failure> {
         let message = request.get_ref();
         let email = Email::parse(&message.email).map_err(Error::from)?;
+        let id = self.anonymous(&email.normalized(), &message.request_id, "SignUp", message)?;
         new_password("password", &message.password, &email).map_err(Error::from)?;
         let display_name = display_name(&message.display_name).map_err(Error::from)?;
         self.count_network(OF_NETWORK_MAILS, request, now).await?;
@@ -193,7 +184,7 @@ impl Accounts {
             password: &password,
             now,
             expire_time: now + SIGN_UP_LIFE,
-            request: id.map(Identified::as_request),
+            request: id.as_request(),
         };
         self.store.sign_up(new).await?;
         Ok(SignUpResponse {})
@@ -202,19 +193,19 @@ impl Accounts {
     async fn verify_email_of(
         &self,
         request: &Request<VerifyEmailRequest>,
-        id: Option<&Identified>,
         now: Timestamp,
     ) -> Result<VerifyEmailResponse, Failure> {
         let message = request.get_ref();
         let response =
             |done: Registered| VerifyEmailResponse { user: format!("users/{}", done.user) };
-        let id = id.map(Identified::as_request);
+        let id = self.anonymous(&message.token, &message.request_id, "VerifyEmail", message)?;
+        let id = id.as_request();
+        self.count_token(&message.token, request, now).await?;
         if let Some(bytes) = self.store.replayed(id.as_ref(), now).await? {
             return Ok(response(Registered::before(&bytes)?));
         }
         let password = presented_password("password", &message.password)?;
         let token = Token::parse(SIGN_UP_SCHEME, &message.token).ok_or(Error::TokenInvalid)?;
-        self.count_network(OF_NETWORK, request, now).await?;
         let sign_up = self.store.sign_up_by_token(&token.digest(), now).await?;
         let sign_up = sign_up.ok_or(Error::TokenInvalid)?;
         self.store.attempt(OF_ACCOUNT, sign_up.email.normalized().as_bytes(), now).await?;
@@ -231,10 +222,12 @@ impl Accounts {
     async fn request_reset_of(
         &self,
         request: &Request<RequestPasswordResetRequest>,
-        id: Option<&Identified>,
         now: Timestamp,
     ) -> Result<RequestPasswordResetResponse, Failure> {
-        let email = Email::parse(&request.get_ref().email).map_err(Error::from)?;
+        let message = request.get_ref();
+        let email = Email::parse(&message.email).map_err(Error::from)?;
+        let (of, name) = (email.normalized(), "RequestPasswordReset");
+        let id = self.anonymous(&of, &message.request_id, name, message)?;
         self.count_network(OF_NETWORK_MAILS, request, now).await?;
         self.store.attempt(OF_ADDRESS, email.normalized().as_bytes(), now).await?;
         let mail = NewMail {
@@ -244,23 +237,23 @@ impl Accounts {
             now,
             expire_time: now + RESET_LIFE,
         };
-        self.store.request_mail(&mail, id.map(Identified::as_request).as_ref()).await?;
+        self.store.request_mail(&mail, id.as_request().as_ref()).await?;
         Ok(RequestPasswordResetResponse {})
     }
 
     async fn reset_password_of(
         &self,
         request: &Request<ResetPasswordRequest>,
-        id: Option<&Identified>,
         now: Timestamp,
     ) -> Result<ResetPasswordResponse, Failure> {
         let message = request.get_ref();
-        let id = id.map(Identified::as_request);
+        let id = self.anonymous(&message.token, &message.request_id, "ResetPassword", message)?;
+        let id = id.as_request();
+        self.count_token(&message.token, request, now).await?;
         if self.store.replayed(id.as_ref(), now).await?.is_some() {
             return Ok(ResetPasswordResponse {});
         }
         let token = Token::parse(RESET_SCHEME, &message.token).ok_or(Error::TokenInvalid)?.digest();
-        self.count_network(OF_NETWORK, request, now).await?;
         let found = self.store.token(TokenKind::PasswordReset, &token, now).await?;
         let user = self.store.user(found.ok_or(Error::TokenInvalid)?.user).await?;
         new_password("new_password", &message.new_password, &user.email).map_err(Error::from)?;

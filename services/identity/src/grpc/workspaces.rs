@@ -12,8 +12,9 @@ use rpc::{Caller, Principal, WorkspaceId, mask, name, request_id};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{Api, Identified, failed, refusal};
+use super::{Api, failed, refusal};
 use crate::domain::{Member, Workspace, display_name};
+use crate::identified::{Identified, Kept};
 use crate::store::WorkspaceEdit;
 use crate::wire;
 
@@ -36,7 +37,13 @@ impl WorkspacesService for Api {
             Caller::ApiKey { .. } | Caller::Operator => None,
         };
         let namespace = user.map_or(Uuid::nil(), |user| user.uuid());
-        let id = Identified::new(namespace, &message.request_id, "CreateWorkspace", message)?;
+        let id = Identified::new(
+            namespace,
+            &message.request_id,
+            "CreateWorkspace",
+            message,
+            Kept::Hashed,
+        )?;
         let act = id.act(principal);
         let workspace = Workspace {
             id: WorkspaceId::new(),
@@ -84,7 +91,8 @@ impl WorkspacesService for Api {
             Ok(tier) => tier,
         };
         let method = "SetWorkspaceTier";
-        let id = Identified::new(workspace.uuid(), &message.request_id, method, message)?;
+        let id =
+            Identified::new(workspace.uuid(), &message.request_id, method, message, Kept::Hashed)?;
         let set = self.store.set_workspace_tier(&id.act(principal), workspace, tier).await;
         Ok(Response::new(set.map_err(|failure| failed("", failure))?))
     }
@@ -124,7 +132,8 @@ impl WorkspacesService for Api {
         };
 
         let method = "UpdateWorkspace";
-        let id = Identified::new(workspace.uuid(), &message.request_id, method, message)?;
+        let id =
+            Identified::new(workspace.uuid(), &message.request_id, method, message, Kept::Hashed)?;
         let edit = WorkspaceEdit { workspace, etag: &wanted.etag, display_name };
         let updated = self.store.update_workspace(&id.act(principal), edit).await;
         Ok(Response::new(updated.map_err(|failure| failed("workspace", failure))?))

@@ -339,6 +339,32 @@ impl Change<'_> {
     }
 }
 
+impl Change<'_> {
+    /// What a key may do in its workspace, which is locked; none if it is not live.
+    pub(super) async fn scopes_of(
+        &mut self,
+        act: &Act<'_>,
+        workspace: WorkspaceId,
+        key: ApiKeyId,
+    ) -> Result<Option<Permissions>, Failure> {
+        let row: Option<(Vec<i32>, Option<i32>)> = sqlx::query_as(
+            "select k.scopes, a.role from identity.api_keys k
+             left join identity.service_accounts a on a.id = k.service_account_id
+             where k.id = $1 and k.workspace_id = $2 and k.revoke_micros is null
+                 and (k.expire_micros is null or k.expire_micros > $3) and a.delete_micros is null",
+        )
+        .bind(key.uuid())
+        .bind(workspace.uuid())
+        .bind(act.micros())
+        .fetch_optional(self.connection())
+        .await?;
+        let Some((scopes, role)) = row else { return Ok(None) };
+        let scopes = Permissions::from_numbers(&scopes);
+        let role = role.map(stored_role).transpose()?;
+        Ok(Some(role.map_or(scopes, |role| scopes.with_only(role.permissions()))))
+    }
+}
+
 /// What tells edges to forget a key.
 pub(super) fn forget(prefix: &str, version: i64) -> outbox::Change {
     outbox::Change {

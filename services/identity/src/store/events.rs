@@ -81,9 +81,20 @@ async fn append(
     entry: Entry<'_>,
     now: Timestamp,
 ) -> Result<(), Failure> {
+    append_to(transaction, user.uuid(), user, entry, now).await
+}
+
+/// Adds what a user does to the audit log that it is of.
+pub(super) async fn append_to(
+    transaction: &mut PgConnection,
+    stream: Uuid,
+    user: UserId,
+    entry: Entry<'_>,
+    now: Timestamp,
+) -> Result<(), Failure> {
     let caller = Caller::User { user, session: SessionId::NIL };
     let by = Principal { caller, grants: Vec::new(), tier: Tier::Unspecified };
-    audit::append(transaction, user.uuid(), &audit::event(Some(&by), entry, now)).await
+    audit::append(transaction, stream, &audit::event(Some(&by), entry, now)).await
 }
 
 /// As what an event of an account is logged, with its detail; what happens in a workspace is logged there.

@@ -43,7 +43,7 @@ impl Store {
             .bind(sealed)
             .execute(&mut *transaction)
             .await?;
-        self.complete_answer(&mut transaction, &answer).await?;
+        self.complete_answer(&mut transaction, user, &answer).await?;
         self.database.observe("begin_totp", transaction.commit()).await?;
         Ok(answer.response)
     }
@@ -79,7 +79,7 @@ impl Store {
         self.replace_codes(&mut transaction, user, recovery_codes).await?;
         let event = Event::SecondFactorChanged(UserSecondFactorChanged { enabled: true });
         self.tell(&mut transaction, user, event, now).await?;
-        self.complete_answer(&mut transaction, &answer).await?;
+        self.complete_answer(&mut transaction, user, &answer).await?;
         self.database.observe("confirm_totp", transaction.commit()).await?;
         self.outbox.committed();
         Ok(answer.response)
@@ -109,7 +109,7 @@ impl Store {
         self.replace_codes(&mut transaction, user, &[]).await?;
         let event = Event::SecondFactorChanged(UserSecondFactorChanged { enabled: false });
         self.tell(&mut transaction, user, event, now).await?;
-        self.complete_answer(&mut transaction, &answer).await?;
+        self.complete_answer(&mut transaction, user, &answer).await?;
         self.database.observe("disable_totp", transaction.commit()).await?;
         self.outbox.committed();
         Ok(answer.response)
@@ -129,7 +129,7 @@ impl Store {
         }
         self.use_factor(&mut transaction, user, factor, answer.now).await?;
         self.replace_codes(&mut transaction, user, codes).await?;
-        self.complete_answer(&mut transaction, &answer).await?;
+        self.complete_answer(&mut transaction, user, &answer).await?;
         self.database.observe("replace_recovery_codes", transaction.commit()).await?;
         Ok(answer.response)
     }

@@ -25,7 +25,7 @@ pub(crate) const SIGNING_KEY: Field =
     Field { table: "identity.signing_keys", column: "private_key" };
 pub(crate) const MAIL_EMAIL: Field = Field { table: "identity.mails", column: "email" };
 pub(crate) const INVITATION_EMAIL: Field = Field { table: "identity.invitations", column: "email" };
-pub(crate) const REQUEST_ANSWER: Field = Field { table: "identity.requests", column: "response" };
+pub(crate) const REQUEST_ANSWER: Field = Field { table: "identity.answers", column: "answer" };
 pub(crate) const FLOW_SECRETS: Field =
     Field { table: "identity.provider_flows", column: "secrets" };
 

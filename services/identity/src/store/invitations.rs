@@ -10,7 +10,7 @@ use proto::identity::v1::{
     AcceptInvitationResponse, AuditAction, CreateInvitationResponse, DeclineInvitationResponse,
     RevokeInvitationResponse,
 };
-use rpc::{InvitationId, UserId, WorkspaceId};
+use rpc::{ApiKeyId, InvitationId, Permissions, UserId, WorkspaceId};
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
@@ -21,13 +21,13 @@ use super::mails::{MailKind, NewMail};
 use super::members::stored_role;
 use super::{Failure, Store, time, users};
 use crate::domain::{
-    Error, INVITATIONS_MAX, INVITED_ANOTHER, Invitation, MEMBER_ALREADY, Member,
+    Error, INVITATIONS_MAX, INVITED_ANOTHER, Invitation, Inviter, MEMBER_ALREADY, Member,
     TOO_MANY_INVITATIONS,
 };
 use crate::wire;
 
-const COLUMNS: &str =
-    "id, workspace_id, email_hash, email, role, inviter_id, create_micros, expire_micros";
+const COLUMNS: &str = "id, workspace_id, email_hash, email, role, inviter_id, key_id, create_micros, \
+    expire_micros";
 
 #[derive(FromRow)]
 struct Row {
@@ -37,6 +37,7 @@ struct Row {
     email: Vec<u8>,
     role: i32,
     inviter_id: Option<Uuid>,
+    key_id: Option<Uuid>,
     create_micros: i64,
     expire_micros: i64,
 }
@@ -56,7 +57,11 @@ impl Store {
             workspace: WorkspaceId::from(row.workspace_id),
             email: self.open_email(INVITATION_EMAIL, row.id.as_bytes(), &row.email)?,
             role: stored_role(row.role)?,
-            inviter: row.inviter_id.map(UserId::from),
+            inviter: match (row.inviter_id, row.key_id) {
+                (Some(user), _) => Inviter::User(UserId::from(user)),
+                (None, Some(key)) => Inviter::Key(ApiKeyId::from(key)),
+                (None, None) => Inviter::Operator,
+            },
             create_time: time(row.create_micros)?,
             expire_time: time(row.expire_micros)?,
         })
@@ -102,17 +107,24 @@ impl Store {
         }
         let sealed =
             self.seal(INVITATION_EMAIL, new.id.as_bytes(), new.email.as_str().as_bytes())?;
+        let (user, key) = match new.inviter {
+            Inviter::User(user) => (Some(user.uuid()), None),
+            Inviter::Key(key) => (None, Some(key.uuid())),
+            Inviter::Operator => (None, None),
+        };
         sqlx::query(
             "insert into identity.invitations
-                 (id, workspace_id, email_hash, email, role, inviter_id, create_micros, expire_micros)
-             values ($1, $2, $3, $4, $5, $6, $7, $8)",
+                 (id, workspace_id, email_hash, email, role, inviter_id, key_id, create_micros,
+                  expire_micros)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(new.id.uuid())
         .bind(new.workspace.uuid())
         .bind(email_hash.as_slice())
         .bind(sealed)
         .bind(new.role.number())
-        .bind(new.inviter.map(|user| user.uuid()))
+        .bind(user)
+        .bind(key)
         .bind(act.micros())
         .bind(new.expire_time.as_microsecond())
         .execute(change.connection())
@@ -199,10 +211,7 @@ impl Store {
             Begun::Replayed(response) => return replayed(&response),
         };
         let invitation = self.taken(&mut change, act, user, token).await?;
-        let held = match invitation.inviter {
-            Some(inviter) => change.role_of(invitation.workspace, inviter).await?,
-            None => None,
-        };
+        let held = change.held_by(act, &invitation).await?;
         if !invitation.holds(held) {
             return Err(Error::TokenInvalid.into());
         }
@@ -303,8 +312,27 @@ impl Store {
 }
 
 impl Change<'_> {
+    /// What whoever invited may do now, in the workspace, which is locked.
+    async fn held_by(
+        &mut self,
+        act: &Act<'_>,
+        invitation: &Invitation,
+    ) -> Result<Permissions, Failure> {
+        let held = match invitation.inviter {
+            Inviter::User(user) => {
+                self.role_of(invitation.workspace, user).await?.map(Role::permissions)
+            }
+            Inviter::Key(key) => self.scopes_of(act, invitation.workspace, key).await?,
+            Inviter::Operator => None,
+        };
+        Ok(held.unwrap_or_default())
+    }
+
     /// Deletes an invitation, and its mail if that is still to be sent.
-    async fn delete_invitation(&mut self, invitation: InvitationId) -> Result<(), Failure> {
+    pub(super) async fn delete_invitation(
+        &mut self,
+        invitation: InvitationId,
+    ) -> Result<(), Failure> {
         for table in ["invitations", "mails"] {
             sqlx::query(AssertSqlSafe(format!("delete from identity.{table} where id = $1")))
                 .bind(invitation.uuid())
@@ -328,6 +356,11 @@ impl Change<'_> {
     }
 }
 
+/// An invitation's resource name.
+pub(super) fn name(workspace: WorkspaceId, invitation: InvitationId) -> String {
+    format!("workspaces/{workspace}/invitations/{invitation}")
+}
+
 fn not_found(workspace: WorkspaceId, invitation: InvitationId) -> Failure {
-    Error::NotFound(format!("workspaces/{workspace}/invitations/{invitation}")).into()
+    Error::NotFound(name(workspace, invitation)).into()
 }

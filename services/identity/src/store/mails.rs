@@ -21,6 +21,17 @@ pub(crate) enum MailKind {
     Invitation = 3,
 }
 
+impl MailKind {
+    fn of(number: i16) -> Option<Self> {
+        [Self::SignUp, Self::PasswordReset, Self::Invitation]
+            .into_iter()
+            .find(|kind| *kind as i16 == number)
+    }
+}
+
+/// Invitations that are leased at once, at most: what else comes meanwhile waits for no more.
+const INVITATIONS_AT_ONCE: i64 = 2;
+
 /// A mail that is to be sent.
 #[derive(Debug)]
 pub(crate) struct NewMail<'a> {
@@ -89,36 +100,55 @@ impl Store {
         Ok(())
     }
 
-    /// Leases mails that are due.
+    /// Leases mails that are due: invitations, which anybody may have sent to anybody, a few at a time and only if there are no others.
+    /// One that does not open is left until its next lease.
     pub(crate) async fn lease_mails(
         &self,
         now: Timestamp,
         until: Timestamp,
         max: i64,
     ) -> Result<Vec<LeasedMail>, Failure> {
+        let first = [MailKind::SignUp, MailKind::PasswordReset];
+        let mut rows = self.lease_kinds(&first, (now, until), max).await?;
+        if rows.is_empty() {
+            let few = max.min(INVITATIONS_AT_ONCE);
+            rows = self.lease_kinds(&[MailKind::Invitation], (now, until), few).await?;
+        }
+        let mut leased = Vec::with_capacity(rows.len());
+        for row in rows {
+            let Some(kind) = MailKind::of(row.kind) else { continue };
+            match self.open_email(MAIL_EMAIL, row.id.as_bytes(), &row.email) {
+                Ok(email) => {
+                    leased.push(LeasedMail { id: row.id, kind, email, attempts: row.attempts });
+                }
+                Err(failure) => {
+                    tracing::warn!(mail = %row.id, failure = ?failure, "a mail does not open");
+                }
+            }
+        }
+        Ok(leased)
+    }
+
+    async fn lease_kinds(
+        &self,
+        kinds: &[MailKind],
+        (now, until): (Timestamp, Timestamp),
+        max: i64,
+    ) -> Result<Vec<Row>, Failure> {
+        let kinds: Vec<i16> = kinds.iter().map(|kind| *kind as i16).collect();
         let statement = sqlx::query_as(
             "update identity.mails set due_micros = $2, attempts = attempts + 1 where id in (
-                 select id from identity.mails where due_micros <= $1 and expire_micros > $1
+                 select id from identity.mails
+                 where kind = any($4) and due_micros <= $1 and expire_micros > $1
                  order by due_micros limit $3 for update skip locked)
              returning id, kind, email, attempts - 1 as attempts",
         )
         .bind(now.as_microsecond())
         .bind(until.as_microsecond())
         .bind(max)
+        .bind(kinds)
         .fetch_all(self.database.primary());
-        let rows: Vec<Row> = self.database.observe("lease_mails", statement).await?;
-        rows.into_iter()
-            .map(|row| {
-                let kind = match row.kind {
-                    1 => MailKind::SignUp,
-                    2 => MailKind::PasswordReset,
-                    3 => MailKind::Invitation,
-                    other => return Err(Failure::Corrupt(format!("mail of kind {other}"))),
-                };
-                let email = self.open_email(MAIL_EMAIL, row.id.as_bytes(), &row.email)?;
-                Ok(LeasedMail { id: row.id, kind, email, attempts: row.attempts })
-            })
-            .collect()
+        Ok(self.database.observe("lease_mails", statement).await?)
     }
 
     /// Gives a sign-up the token that its mail will carry; false if the sign-up is gone.

@@ -9,13 +9,13 @@ use proto::events::v1::{MemberAdded, MemberRemoved, MemberRoleChanged, UserEvent
 use proto::identity::v1::{
     AuditAction, LeaveWorkspaceResponse, RemoveMemberResponse, UpdateMemberResponse,
 };
-use rpc::{Principal, UserId, WorkspaceId};
+use rpc::{InvitationId, Principal, UserId, WorkspaceId};
 use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::act::{Act, Begun, Change, replayed};
 use super::audit::Entry;
-use super::{Failure, Store, time};
+use super::{Failure, Store, invitations, time};
 use crate::domain::{Error, MEMBERS_MAX, Member, TOO_MANY_MEMBERS, TOO_MANY_WORKSPACES};
 use crate::wire;
 
@@ -123,6 +123,9 @@ impl Store {
                 details: &[("role", role.name()), ("old_role", old.name())],
             };
             change.audit(workspace.uuid(), entry).await?;
+            if !old.permissions().without(role.permissions()).is_empty() {
+                change.withdraw_invitation_to(act, workspace, user).await?;
+            }
         }
         let response = UpdateMemberResponse { member: Some(wire::member(&member)) };
         change.commit("update_member", &response).await?;
@@ -273,6 +276,36 @@ impl Change<'_> {
         self.tell(act, user, Event::MemberRemoved(removed)).await?;
         let entry =
             Entry { action, resource: member.name(), details: &[("role", member.role.name())] };
+        self.audit(workspace.uuid(), entry).await?;
+        self.withdraw_invitation_to(act, workspace, user).await
+    }
+
+    /// Takes back the open invitation to the address of a user whose part in the workspace, which is locked, is less than it was: else
+    /// they would come back by it.
+    pub(super) async fn withdraw_invitation_to(
+        &mut self,
+        act: &Act<'_>,
+        workspace: WorkspaceId,
+        user: UserId,
+    ) -> Result<(), Failure> {
+        let open: Option<(Uuid, i32)> = sqlx::query_as(
+            "select i.id, i.role from identity.invitations i
+             join identity.users u on u.email_hash = i.email_hash
+             where i.workspace_id = $1 and u.id = $2 and i.expire_micros > $3",
+        )
+        .bind(workspace.uuid())
+        .bind(user.uuid())
+        .bind(act.micros())
+        .fetch_optional(self.connection())
+        .await?;
+        let Some((id, role)) = open else { return Ok(()) };
+        let id = InvitationId::from(id);
+        self.delete_invitation(id).await?;
+        let entry = Entry {
+            action: AuditAction::InvitationRevoked,
+            resource: invitations::name(workspace, id),
+            details: &[("role", stored_role(role)?.name())],
+        };
         self.audit(workspace.uuid(), entry).await
     }
 

@@ -12,7 +12,7 @@ use super::fields::{
 };
 use super::{Failure, Store};
 
-/// Every sealed column, with its row's key and what that is bound as. Where a row has no key, the column is not sealed.
+/// Every sealed column, with its row's key and what that is bound as.
 const COLUMNS: [(Field, &str, RowKey); 13] = [
     (USER_EMAIL, "id", RowKey::Uuid),
     (USER_NAME, "id", RowKey::Uuid),
@@ -25,7 +25,7 @@ const COLUMNS: [(Field, &str, RowKey); 13] = [
     (SIGNING_KEY, "kid", RowKey::Text),
     (MAIL_EMAIL, "id", RowKey::Uuid),
     (INVITATION_EMAIL, "id", RowKey::Uuid),
-    (REQUEST_ANSWER, "answer_id", RowKey::Uuid),
+    (REQUEST_ANSWER, "id", RowKey::Uuid),
     (FLOW_SECRETS, "digest", RowKey::Bytes),
 ];
 
@@ -67,10 +67,10 @@ impl Store {
     /// How many values other keys than the active one have sealed.
     pub(crate) async fn values_to_reseal(&self) -> Result<i64, Failure> {
         let mut sum = 0;
-        for (Field { table, column }, key, _) in COLUMNS {
+        for (Field { table, column }, ..) in COLUMNS {
             let (count,): (i64,) = sqlx::query_as(AssertSqlSafe(format!(
                 "select count(*) from {table}
-                 where {key} is not null and {column} is not null and substring({column} from 1 for 5) <> $1"
+                 where {column} is not null and substring({column} from 1 for 5) <> $1"
             )))
             .bind(self.keyring.current_head().as_slice())
             .fetch_one(self.database.primary())
@@ -96,7 +96,7 @@ impl Store {
         let mut transaction = self.database.primary().begin().await?;
         let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(AssertSqlSafe(format!(
             "select {as_bytes}, {column} from {table}
-             where {key} is not null and {column} is not null and substring({column} from 1 for 5) <> $1
+             where {column} is not null and substring({column} from 1 for 5) <> $1
                  and ($3::bytea is null or {key} > {of_bytes})
              order by {key} limit $2 for no key update"
         )))

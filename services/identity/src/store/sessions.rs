@@ -121,7 +121,7 @@ impl Store {
         .await?;
         let session = (new.user, new.id);
         self.log(&mut transaction, session, AuditAction::UserSignedIn, new.now).await?;
-        self.complete_answer(&mut transaction, &answer).await?;
+        self.complete_answer(&mut transaction, new.user, &answer).await?;
         self.database.observe("begin_session", transaction.commit()).await?;
         self.outbox.committed();
         Ok(answer.response)

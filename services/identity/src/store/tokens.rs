@@ -76,7 +76,7 @@ impl Store {
         .bind(new.expire_time.as_microsecond())
         .execute(&mut *transaction)
         .await?;
-        self.complete_answer(&mut transaction, &answer).await?;
+        self.complete_answer(&mut transaction, new.user, &answer).await?;
         self.database.observe("add_token", transaction.commit()).await?;
         Ok(answer.response)
     }

@@ -278,7 +278,7 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         answer.response.user = Some(wire::user(&found));
-        self.complete_answer(&mut transaction, &answer).await?;
+        self.complete_answer(&mut transaction, user, &answer).await?;
         self.database.observe("update_user", transaction.commit()).await?;
         Ok(answer.response)
     }

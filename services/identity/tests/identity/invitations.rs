@@ -7,12 +7,13 @@ use proto::events::v1::user_event::Event;
 use proto::identity::v1::{
     AcceptInvitationRequest, AuditAction, CreateInvitationRequest, DeclineInvitationRequest,
     EraseUserRequest, ExportUserRequest, Invitation, ListAuditEventsRequest,
-    ListInvitationsRequest, Member, RemoveMemberRequest, RevokeInvitationRequest,
+    ListInvitationsRequest, Member, RemoveMemberRequest, RevokeApiKeyRequest,
+    RevokeInvitationRequest, UpdateMemberRequest,
 };
-use rpc::Principal;
+use rpc::{Permissions, Principal};
 use tonic::Status;
 
-use super::harness::{Service, by, parent, reason, violation, with, workspace};
+use super::harness::{Service, by, key_with, parent, reason, violation, with, workspace};
 use super::people::{EMAIL, PASSWORD, Person, me, token_in};
 
 fn to(email: &str, role: Role) -> Invitation {
@@ -73,6 +74,17 @@ async fn token_to(service: &Service, email: &str) -> String {
             return token_in(mail);
         }
         assert!(std::time::Instant::now() < deadline, "no invitation came to {email}");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+/// The token of the mail after the one with this token.
+async fn token_behind(service: &Service, email: &str, token: &str) -> String {
+    loop {
+        let newer = token_to(service, email).await;
+        if newer != token {
+            return newer;
+        }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
@@ -198,11 +210,7 @@ async fn what_is_taken_back_replaced_expired_or_from_somebody_who_left_is_worth_
     let name = format!("{}/members/{}", parent(&owner), admin.user().unwrap());
     let remove = RemoveMemberRequest { name, ..Default::default() };
     service.members().remove_member(by(&owner, remove)).await.unwrap();
-    let mut newer = token_to(&service, EMAIL).await;
-    while newer == token {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        newer = token_to(&service, EMAIL).await;
-    }
+    let newer = token_behind(&service, EMAIL, &token).await;
     assert_eq!(reason(accept(&service, &ada, &newer).await), "TOKEN_INVALID", "shown out");
 
     let revoke = RevokeInvitationRequest {
@@ -322,14 +330,128 @@ async fn an_operator_invites_the_first_owner_of_a_workspace() {
     let token = token_to(&service, EMAIL).await;
     let member = accept(&service, &ada, &token).await.unwrap();
     assert_eq!(member.role(), Role::Owner);
-    invite(&service, &key, to(EMAIL, Role::Viewer)).await.unwrap();
-    let mut newer = token.clone();
-    while newer == token {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        newer = token_to(&service, EMAIL).await;
-    }
+    let again = CreateInvitationRequest {
+        parent: parent(&key),
+        invitation: Some(to(EMAIL, Role::Viewer)),
+        ..Default::default()
+    };
+    service.invitations_as_operator().create_invitation(again).await.unwrap();
+    let newer = token_behind(&service, EMAIL, &token).await;
     assert_eq!(reason(accept(&service, &ada, &newer).await), "STATE_CONFLICT", "one already");
     let events = service.on_topic(bus::topics::USER_EVENTS, 3).await;
     assert!(events.iter().all(|event| UserEvent::decode(event.value.clone()).is_ok()));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn an_invitation_by_a_key_is_worth_what_the_key_may_do_when_it_is_accepted() {
+    let service = Service::start().await;
+    let owner = service.signed_in_owner().await;
+    let mut scopes: Vec<Scope> = auth::Role::Viewer.permissions().scopes().collect();
+    scopes.push(Scope::MembersWrite);
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let made = service.create_key(&owner, key_with(&scopes)).await.unwrap();
+        let name = made.api_key.unwrap().name;
+        let (_, id) = rpc::name::child::<rpc::kind::ApiKey>("name", "apiKeys", &name).unwrap();
+        keys.push((name, Principal::api_key(id, workspace(&owner), Permissions::of(&scopes))));
+    }
+    let (ada, grace) = (service.person(EMAIL).await, service.person("grace@example.com").await);
+    invite(&service, &keys[0].1, to(EMAIL, Role::Viewer)).await.unwrap();
+    invite(&service, &keys[1].1, to("grace@example.com", Role::Viewer)).await.unwrap();
+    let revoke = RevokeApiKeyRequest { name: keys[0].0.clone(), ..Default::default() };
+    service.api_keys().revoke_api_key(by(&owner, revoke)).await.unwrap();
+    let token = token_to(&service, EMAIL).await;
+    assert_eq!(reason(accept(&service, &ada, &token).await), "TOKEN_INVALID");
+    let token = token_to(&service, "grace@example.com").await;
+    assert_eq!(accept(&service, &grace, &token).await.unwrap().role(), Role::Viewer);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_loses_a_role_does_not_get_it_back_by_an_invitation() {
+    let service = Service::start().await;
+    let owner = service.signed_in_owner().await;
+    let ada = service.person(EMAIL).await;
+    let member = format!("{}/members/{}", parent(&owner), ada.principal.user().unwrap());
+    invite(&service, &owner, to(EMAIL, Role::Admin)).await.unwrap();
+    let first = token_to(&service, EMAIL).await;
+    accept(&service, &ada, &first).await.unwrap();
+
+    invite(&service, &owner, to(EMAIL, Role::Admin)).await.unwrap();
+    let second = token_behind(&service, EMAIL, &first).await;
+    let lower = Member { name: member.clone(), role: Role::Viewer.into(), ..Member::default() };
+    let lower = UpdateMemberRequest { member: Some(lower), ..Default::default() };
+    service.members().update_member(by(&owner, lower)).await.unwrap();
+    assert_eq!(listed(&service, &owner).await, [], "lowered");
+
+    forget_attempts(&service).await;
+    invite(&service, &owner, to(EMAIL, Role::Admin)).await.unwrap();
+    let third = token_behind(&service, EMAIL, &second).await;
+    let remove = RemoveMemberRequest { name: member, ..Default::default() };
+    service.members().remove_member(by(&owner, remove)).await.unwrap();
+    for token in [&second, &third] {
+        assert_eq!(reason(accept(&service, &ada, token).await), "TOKEN_INVALID");
+    }
+    let logged = actions(&service, &owner).await;
+    assert_eq!(logged[0], AuditAction::InvitationRevoked);
+    let revoked = logged.iter().filter(|one| **one == AuditAction::InvitationRevoked);
+    assert_eq!(revoked.count(), 2);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn one_invitation_is_answered_once_by_whoever_comes_first() {
+    let service = Service::start().await;
+    let owner = service.signed_in_owner().await;
+    let ada = service.person(EMAIL).await;
+    let invited = invite(&service, &owner, to(EMAIL, Role::Viewer)).await.unwrap();
+    let token = token_to(&service, EMAIL).await;
+    let revoke = RevokeInvitationRequest { name: invited.name, ..Default::default() };
+    let revoke = async {
+        let revoked = service.invitations().revoke_invitation(by(&owner, revoke)).await;
+        revoked.map(drop)
+    };
+    let accept = || async { accept(&service, &ada, &token).await.map(drop) };
+    let (one, other, revoked) = tokio::join!(accept(), accept(), revoke);
+    let done = [&one, &other, &revoked].iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!(done, 1, "{one:?} {other:?} {revoked:?}");
+    let members = service.grants(ada.principal.user().unwrap()).await.grants.len();
+    assert_eq!(members, usize::from(revoked.is_err()));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn one_user_invites_only_so_many_in_however_many_workspaces() {
+    let service = Service::start().await;
+    let owner = service.signed_in_owner().await;
+    let mut other = owner.clone();
+    other.grants[0].workspace = workspace(&service.owner().await);
+    for nth in 0..50 {
+        let caller = if nth % 2 == 0 { &owner } else { &other };
+        invite(&service, caller, to(&format!("user{nth}@example.com"), Role::Viewer))
+            .await
+            .unwrap();
+    }
+    let mut refused = 0;
+    // While one more is allowed every 30 seconds.
+    for nth in 50..60 {
+        let one = invite(&service, &other, to(&format!("user{nth}@example.com"), Role::Viewer));
+        refused += usize::from(one.await.is_err());
+    }
+    assert!(refused > 0);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn who_only_reads_sees_roles_and_no_addresses() {
+    let service = Service::start().await;
+    let owner = service.signed_in_owner().await;
+    invite(&service, &owner, to(EMAIL, Role::Viewer)).await.unwrap();
+    let viewer = service.member_of(workspace(&owner), Role::Viewer).await;
+    let reader = with(&viewer, &[Scope::MembersRead]);
+    let seen = listed(&service, &reader).await;
+    assert_eq!((seen[0].email.as_str(), seen[0].role()), ("", Role::Viewer));
+    assert_eq!(listed(&service, &owner).await[0].email, EMAIL);
     service.stop().await;
 }

@@ -66,3 +66,17 @@ async fn links_in_mails_lead_to_the_configured_place_with_the_token_where_no_ser
     assert!(mail.contains("https://app.example/verify-email#token=lmv_"), "{mail}");
     service.stop().await;
 }
+
+#[tokio::test]
+async fn a_mail_of_a_kind_to_come_and_one_that_does_not_open_keep_no_other_from_being_sent() {
+    let service = Service::start().await;
+    sqlx::query(
+        "insert into identity.mails (id, kind, email_hash, email, due_micros, expire_micros)
+         select gen_random_uuid(), kind, 'x', 'x', 0, 9e15 from unnest(array[1, 3, 9]) kind",
+    )
+    .execute(service.database.open().primary())
+    .await
+    .unwrap();
+    service.person(EMAIL).await;
+    service.stop().await;
+}

@@ -5,11 +5,14 @@ use proto::identity::v1::disable_totp_request::Factor as DisableFactor;
 use proto::identity::v1::{
     CompleteSignInRequest, ConfirmTotpRequest, DisableTotpRequest, EndAllSessionsRequest,
     EndSessionRequest, EnrollTotpRequest, EraseUserRequest, ListSessionsRequest,
-    ReplaceRecoveryCodesRequest, SignInRequest, UpdateUserRequest, User,
+    ReplaceRecoveryCodesRequest, RequestPasswordResetRequest, SignInRequest, SignUpRequest,
+    UpdateUserRequest, User,
 };
 
 use super::harness::{Service, reason};
-use super::people::{EMAIL, NAME, PASSWORD, Person, base32, challenge, me, sign_in, tokens, totp};
+use super::people::{
+    EMAIL, NAME, PASSWORD, Person, base32, challenge, me, sign_in, sign_up, tokens, totp,
+};
 
 fn id() -> String {
     uuid::Uuid::new_v4().to_string()
@@ -162,5 +165,87 @@ async fn an_account_is_changed_signed_out_and_erased_once() {
             .await
             .unwrap();
     assert_eq!(kept, 1, "nothing of theirs but the erasure itself");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn strangers_who_choose_the_same_id_have_nothing_to_do_with_each_other() {
+    let service = Service::start().await;
+    let (ada, grace) = (EMAIL, "grace@example.com");
+    for email in [ada, grace] {
+        service.person(email).await;
+    }
+    let request_id = id();
+    let ask = |email| SignInRequest { request_id: request_id.clone(), ..sign_in(email, PASSWORD) };
+    let mut sessions = Vec::new();
+    for email in [ada, grace] {
+        let asked = service.sessions().sign_in(ask(email)).await.unwrap().into_inner();
+        sessions.push(tokens(Ok(asked)).session);
+    }
+    assert_ne!(sessions[0], sessions[1]);
+    // Nor do two methods, whoever asks: another can't take the ids of an address by asking for mails to it.
+    for email in [ada, grace] {
+        let reset =
+            RequestPasswordResetRequest { email: email.to_owned(), request_id: request_id.clone() };
+        service.users().request_password_reset(reset).await.unwrap();
+        let sign_up = SignUpRequest { request_id: request_id.clone(), ..sign_up(email) };
+        service.users().sign_up(sign_up).await.unwrap();
+    }
+    // An address is the same one however it is written.
+    let other = SignInRequest { label: "Another".to_owned(), ..ask("ADA@EXAMPLE.COM") };
+    assert_eq!(reason(service.sessions().sign_in(other).await), "REQUEST_ID_REUSED");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_is_erased_with_its_user() {
+    let service = Service::start().await;
+    let person = service.person(EMAIL).await;
+    let (secret, _) = service.enable_totp(&person).await;
+    let ask = SignInRequest { request_id: id(), ..sign_in(EMAIL, PASSWORD) };
+    let begun = challenge(Ok(service.sessions().sign_in(ask).await.unwrap().into_inner()));
+    let complete = CompleteSignInRequest {
+        challenge_token: begun.challenge_token,
+        factor: Some(Factor::TotpCode(totp(&secret, 1))),
+        request_id: id(),
+    };
+    service.sessions().complete_sign_in(complete).await.unwrap();
+    let other = SignInRequest { request_id: id(), ..sign_in("grace@example.com", PASSWORD) };
+    service.person("grace@example.com").await;
+    service.sessions().sign_in(other).await.unwrap();
+    let count = async |table: &str| {
+        let count = sqlx::AssertSqlSafe(format!("select count(*) from identity.{table}"));
+        let database = service.database.open();
+        let count = sqlx::query_as(count).fetch_one(database.primary());
+        let (count,): (i64,) = count.await.unwrap();
+        count
+    };
+    assert_eq!((count("answers").await, count("requests").await), (3, 3));
+    let erase = EraseUserRequest { name: me(), password: PASSWORD.to_owned(), request_id: id() };
+    service.users().erase_user(person.asks(erase)).await.unwrap();
+    // What is left is somebody else's, and the erasure itself.
+    assert_eq!((count("answers").await, count("requests").await), (1, 2));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_step_that_was_done_tells_no_guesser_its_code() {
+    let service = Service::start().await;
+    let person = service.person(EMAIL).await;
+    let (secret, _) = service.enable_totp(&person).await;
+    let begun = challenge(service.sign_in(EMAIL, PASSWORD).await);
+    let right = CompleteSignInRequest {
+        challenge_token: begun.challenge_token,
+        factor: Some(Factor::TotpCode(totp(&secret, 1))),
+        request_id: id(),
+    };
+    service.sessions().complete_sign_in(right.clone()).await.unwrap();
+    let mut last = String::new();
+    for nth in 0..20 {
+        let factor = Some(Factor::TotpCode(format!("x{nth}")));
+        let guess = CompleteSignInRequest { factor, ..right.clone() };
+        last = reason(service.sessions().complete_sign_in(guess).await);
+    }
+    assert_eq!(last, "RATE_LIMITED");
     service.stop().await;
 }
