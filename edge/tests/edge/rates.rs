@@ -3,6 +3,7 @@
 use auth::ApiKey;
 use proto::common::v1::Tier;
 use proto::events::v1::SessionEnded;
+use proto::events::v1::UserGrantsChanged;
 use proto::links::v1::GetLinkRequest;
 use rpc::SessionId;
 use rpc::UserId;
@@ -181,6 +182,27 @@ async fn r52_who_was_proved_by_a_token_does_not_pay_for_guesses_until_its_sessio
     world.publish(bus::topics::SESSION_ENDS.name, &session.to_string(), &ended).await;
     // No more than any other guess is it answered for nothing.
     world.eventually("it pays", async || status(&token).await == 429).await;
+}
+
+/// R52: no answer of this edge is for nothing, because its question was a good one once.
+#[tokio::test]
+async fn r52_who_was_proved_and_can_not_be_proved_again_pays() {
+    let world = World::limited("[addresses]\nminute = 3\n", |_| ()).await;
+    let link = format!("{}/links/lnk_1", world.workspace());
+    let user = UserId::new();
+    let token = world.doubles.signing_key().sign(&claims(user, SessionId::new())).unwrap();
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str())];
+    assert_eq!(world.send("GET", &link, &headers).await.status, 404);
+    world.doubles.state().is_away = true;
+    let changed = UserGrantsChanged { user_id: user.as_bytes().to_vec(), version: 5 };
+    let topic = bus::topics::USER_CHANGES.name;
+    world
+        .eventually("it pays", async || {
+            world.publish(topic, &user.to_string(), &changed).await;
+            world.send("GET", &link, &headers).await.status == 429
+        })
+        .await;
 }
 
 /// R52: a watch lasts for an hour.
