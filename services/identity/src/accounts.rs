@@ -228,7 +228,7 @@ impl Accounts {
         let Some(found) = self.store.tried_token(TokenKind::Challenge, &digest, now).await? else {
             // It is used up, with the code, by the call that this one may repeat.
             let repeated = self.store.repeated(request.as_ref(), now).await?;
-            return repeated.ok_or(Error::TokenInvalid.into());
+            return repeated.ok_or_else(|| Error::TokenInvalid.into());
         };
         self.store.attempt(OF_FACTOR, found.user.as_bytes(), now).await?;
         let label = found.payload.as_deref().map(|bytes| String::from_utf8_lossy(bytes));

@@ -204,7 +204,7 @@ impl ProviderSignIns {
         let Some(found) = store.tried_token(TokenKind::ProviderLink, &digest, now).await? else {
             // It is used up by the call that this one may repeat.
             let repeated = store.repeated(id.as_ref(), now).await?;
-            return repeated.ok_or(Error::TokenInvalid.into());
+            return repeated.ok_or_else(|| Error::TokenInvalid.into());
         };
         let link: Link = decoded(&found.payload.ok_or(Error::TokenInvalid)?)?;
         let user = store.user(found.user).await?;
