@@ -1,6 +1,6 @@
 //! What several calls about users have in common: who calls, passwords and how often they may be tried, and sessions.
 
-use auth::{KeyDigest, RefreshToken, Token};
+use auth::{RefreshToken, Token};
 use jiff::{SignedDuration, Timestamp};
 use pg::requests::Request as RequestId;
 use prometheus_client::metrics::counter::Counter;
@@ -19,7 +19,7 @@ use crate::failures::{Failed, Failures, Proof};
 use crate::identified::{Identified, Kept};
 use crate::passwords::Passwords;
 use crate::signer::Signer;
-use crate::store::{Answer, Failure, NewSession, NewToken, Store, TokenKind};
+use crate::store::{Answer, Failure, NewSession, NewToken, Spends, Store, TokenKind};
 
 /// How long the second step of a sign-in is waited for.
 const CHALLENGE_LIFE: SignedDuration = SignedDuration::from_mins(5);
@@ -54,8 +54,7 @@ pub(crate) enum SignedIn {
 struct Start<'a> {
     user: UserId,
     label: &'a str,
-    /// What is used up by it.
-    challenge: Option<&'a KeyDigest>,
+    spends: Spends<'a>,
 }
 
 impl Accounts {
@@ -185,30 +184,18 @@ impl Accounts {
         proved
     }
 
-    /// Takes a code of a user's second factor.
-    async fn prove_factor(
-        &self,
-        user: UserId,
-        factor: &Factor,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
-        self.store.attempt(OF_FACTOR, user.as_bytes(), now).await?;
-        self.noted(user, self.store.prove_factor(user, factor, now).await, now)?;
-        self.store.forgive(OF_FACTOR, user.as_bytes()).await
-    }
-
     /// Signs in a user who is proved by a first factor, and answers with what `respond` makes of that, or made of it before under the
     /// same request id.
     pub(crate) async fn sign_in<R: Message + Default>(
         &self,
         user: &User,
         label: &str,
-        request: Option<RequestId<'_>>,
-        now: Timestamp,
+        spends: Spends<'_>,
+        (request, now): (Option<RequestId<'_>>, Timestamp),
         respond: impl FnOnce(SignedIn) -> R,
     ) -> Result<R, Failure> {
         if !user.totp_enabled {
-            let start = Start { user: user.id, label, challenge: None };
+            let start = Start { user: user.id, label, spends };
             let respond = |tokens| respond(SignedIn::Tokens(tokens));
             return self.begin_session(&start, request, now, respond).await;
         }
@@ -220,6 +207,7 @@ impl Accounts {
             user: user.id,
             payload: Some(label.as_bytes()),
             expire_time,
+            spends,
         };
         let response = respond(SignedIn::Challenge(api::SecondFactorChallenge {
             challenge_token: token.reveal().to_owned(),
@@ -236,22 +224,22 @@ impl Accounts {
         request: Option<RequestId<'_>>,
         now: Timestamp,
     ) -> Result<api::CompleteSignInResponse, Failure> {
-        // The challenge is used up, and the code taken, by the call that this one may repeat.
-        if let Some(response) = self.store.repeated(request.as_ref(), now).await? {
-            return Ok(response);
-        }
         let digest = Token::parse(CHALLENGE_SCHEME, challenge).ok_or(Error::TokenInvalid)?.digest();
-        let found = self.store.token(TokenKind::Challenge, &digest, now).await?;
-        let found = found.ok_or(Error::TokenInvalid)?;
-        if !self.store.count_attempt(&digest).await? {
-            return Err(Error::TokenInvalid.into());
-        }
-        self.prove_factor(found.user, factor, now).await?;
+        let Some(found) = self.store.tried_token(TokenKind::Challenge, &digest, now).await? else {
+            // It is used up, with the code, by the call that this one may repeat.
+            let repeated = self.store.repeated(request.as_ref(), now).await?;
+            return repeated.ok_or_else(|| Error::TokenInvalid.into());
+        };
+        self.store.attempt(OF_FACTOR, found.user.as_bytes(), now).await?;
         let label = found.payload.as_deref().map(|bytes| String::from_utf8_lossy(bytes));
         let label = label.unwrap_or_default();
-        let start = Start { user: found.user, label: &label, challenge: Some(&digest) };
+        let spends = Spends::Challenge { digest: &digest, factor };
+        let start = Start { user: found.user, label: &label, spends };
         let respond = |tokens| api::CompleteSignInResponse { tokens: Some(tokens) };
-        self.begin_session(&start, request, now, respond).await
+        let begun = self.begin_session(&start, request, now, respond).await;
+        let response = self.noted(found.user, begun, now)?;
+        self.store.forgive(OF_FACTOR, found.user.as_bytes()).await?;
+        Ok(response)
     }
 
     async fn begin_session<R: Message + Default>(
@@ -263,8 +251,8 @@ impl Accounts {
     ) -> Result<R, Failure> {
         let id = SessionId::new();
         let token = self.refresh_token(id.as_bytes())?;
-        let Start { user, label, challenge } = *start;
-        let new = NewSession { id, user, token: token.digest(), label, now, challenge };
+        let Start { user, label, spends } = *start;
+        let new = NewSession { id, user, token: token.digest(), label, now, spends };
         let (refresh, expire_time) = (token.reveal().to_string(), session::expiry(now, now));
         let tokens = self.session_tokens(user, id, refresh, expire_time, now)?;
         self.store.begin_session(&new, Answer { request, now, response: respond(tokens) }).await

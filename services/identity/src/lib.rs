@@ -211,10 +211,10 @@ fn failures_task(failures: Failures, store: Store) -> Task {
     })
 }
 
-/// Deletes request ids that are older than promised, and what has expired.
+/// Deletes request ids that are older than promised, and what has expired: at the start, and then again and again.
 fn purge_task(store: Store) -> Task {
     Task::new("identity-purge", move |stop| async move {
-        while waited(&stop, PURGE_INTERVAL).await {
+        loop {
             let now = Timestamp::now();
             let purged = async {
                 let requests = now - REQUEST_IDS_KEPT;
@@ -229,8 +229,10 @@ fn purge_task(store: Store) -> Task {
                     tracing::warn!(failure = ?failure, "what has expired was not deleted");
                 }
             }
+            if !waited(&stop, PURGE_INTERVAL).await {
+                return Ok(());
+            }
         }
-        Ok(())
     })
 }
 

@@ -37,7 +37,7 @@ pub(crate) use reseal::ResealPlace;
 pub(crate) use service_accounts::ServiceAccountEdit;
 pub(crate) use sessions::{NewSession, Session};
 pub(crate) use signing_keys::{NewKeyPair, StoredKey};
-pub(crate) use tokens::{NewToken, TokenKind};
+pub(crate) use tokens::{NewToken, Spends, TokenKind};
 pub(crate) use users::{NewSignUp, Registered, SetPassword};
 pub(crate) use workspaces::WorkspaceEdit;
 

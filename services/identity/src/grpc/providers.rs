@@ -21,7 +21,7 @@ use crate::accounts::{Accounts, SignedIn, label, presented_password};
 use crate::domain::limit::OF_NETWORK;
 use crate::domain::{Email, Error, Violation, display_name};
 use crate::oidc::{Proved, Providers, Secrets};
-use crate::store::{Answer, Failure, Flow, NewToken, TokenKind};
+use crate::store::{Answer, Failure, Flow, NewToken, Spends, TokenKind};
 
 /// How long a browser may stay at a provider.
 const FLOW_LIFE: SignedDuration = SignedDuration::from_mins(10);
@@ -156,7 +156,7 @@ impl ProviderSignIns {
         let subject_hash = store.subject_hash(&proved.issuer, &proved.subject);
         if let Some(user) = store.linked_user(provider, &subject_hash).await? {
             let user = store.user(user).await?;
-            return self.accounts.sign_in(&user, label, id, now, finished).await;
+            return self.accounts.sign_in(&user, label, Spends::Nothing, (id, now), finished).await;
         }
         let email = proved.email.ok_or(Error::EmailUnverified)?;
         let name = name_of(proved.display_name.as_deref(), &email);
@@ -165,7 +165,7 @@ impl ProviderSignIns {
         if let Some(user) = registered {
             self.accounts.registrations.inc();
             let user = store.user(user).await?;
-            return self.accounts.sign_in(&user, label, id, now, finished).await;
+            return self.accounts.sign_in(&user, label, Spends::Nothing, (id, now), finished).await;
         }
         let user = store.user_by_email(&email).await?.ok_or(Error::TokenInvalid)?;
         let token = token(LINK_SCHEME)?;
@@ -178,6 +178,7 @@ impl ProviderSignIns {
             user: user.id,
             payload: Some(payload.as_slice()),
             expire_time,
+            spends: Spends::Nothing,
         };
         let required = Outcome::LinkRequired(LinkRequired {
             link_token: token.reveal().to_owned(),
@@ -198,20 +199,18 @@ impl ProviderSignIns {
         let password = presented_password("password", &message.password)?;
         let store = &self.accounts.store;
         self.accounts.count_token(&message.link_token, request, now).await?;
-        if let Some(response) = store.repeated(id.as_ref(), now).await? {
-            return Ok(response);
-        }
         let digest =
             Token::parse(LINK_SCHEME, &message.link_token).ok_or(Error::TokenInvalid)?.digest();
-        let found = store.token(TokenKind::ProviderLink, &digest, now).await?;
-        let found = found.ok_or(Error::TokenInvalid)?;
+        let Some(found) = store.tried_token(TokenKind::ProviderLink, &digest, now).await? else {
+            // It is used up by the call that this one may repeat.
+            let repeated = store.repeated(id.as_ref(), now).await?;
+            return repeated.ok_or_else(|| Error::TokenInvalid.into());
+        };
         let link: Link = decoded(&found.payload.ok_or(Error::TokenInvalid)?)?;
-        if !store.count_attempt(&digest).await? {
-            return Err(Error::TokenInvalid.into());
-        }
         let user = store.user(found.user).await?;
         let user = self.accounts.matched(&user.email, password, now).await?;
-        store.confirm_link(&digest, &link.provider, &link.subject_hash, user.id, now).await?;
+        let Link { provider, subject_hash } = &link;
+        let spends = Spends::Link { digest: &digest, provider, subject_hash };
         let respond = |signed_in| {
             let outcome = match signed_in {
                 SignedIn::Tokens(tokens) => ConfirmOutcome::Tokens(tokens),
@@ -219,7 +218,7 @@ impl ProviderSignIns {
             };
             ConfirmProviderLinkResponse { outcome: Some(outcome) }
         };
-        self.accounts.sign_in(&user, label, id, now, respond).await
+        self.accounts.sign_in(&user, label, spends, (id, now), respond).await
     }
 }
 

@@ -15,7 +15,7 @@ use super::now_in_micros;
 use super::users::answered;
 use crate::accounts::{Accounts, SignedIn, label, me, presented_password};
 use crate::domain::{Email, Error, Factor, Violation};
-use crate::store::Failure;
+use crate::store::{Failure, Spends};
 use crate::wire;
 
 #[tonic::async_trait]
@@ -41,7 +41,7 @@ impl SessionsService for Accounts {
                 };
                 SignInResponse { outcome: Some(outcome) }
             };
-            self.sign_in(&user, label, id.as_request(), now, respond).await
+            self.sign_in(&user, label, Spends::Nothing, (id.as_request(), now), respond).await
         };
         answered(signed_in.await)
     }

@@ -14,7 +14,7 @@ use super::letters::{self, Letter};
 use super::{Mail, Mailer};
 use crate::config::MailConfig;
 use crate::domain::Email;
-use crate::store::{Answer, Failure, LeasedMail, MailKind, NewToken, Store, TokenKind};
+use crate::store::{Answer, Failure, LeasedMail, MailKind, NewToken, Spends, Store, TokenKind};
 
 /// How long the token of a sign-up is good for.
 pub(crate) const SIGN_UP_LIFE: SignedDuration = SignedDuration::from_hours(24);
@@ -123,6 +123,7 @@ impl Post {
                     user: user.id,
                     payload: None,
                     expire_time: now + RESET_LIFE,
+                    spends: Spends::Nothing,
                 };
                 let nobody = Answer { request: None, now, response: () };
                 self.store.add_token(&new, nobody).await?;

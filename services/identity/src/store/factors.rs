@@ -135,18 +135,7 @@ impl Store {
     }
 
     /// Takes a code, which is not taken again; refuses it with the effect that hangs on it.
-    pub(crate) async fn prove_factor(
-        &self,
-        user: UserId,
-        factor: &Factor,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
-        let mut transaction = self.database.primary().begin().await?;
-        self.use_factor(&mut transaction, user, factor, now).await?;
-        Ok(self.database.observe("prove_factor", transaction.commit()).await?)
-    }
-
-    async fn use_factor(
+    pub(super) async fn use_factor(
         &self,
         transaction: &mut PgConnection,
         user: UserId,

@@ -8,7 +8,6 @@ use rpc::UserId;
 use uuid::Uuid;
 
 use super::fields::FLOW_SECRETS;
-use super::tokens::TokenKind;
 use super::users::NewUser;
 use super::{Failure, Store};
 use crate::domain::{Email, Error};
@@ -117,26 +116,7 @@ impl Store {
     }
 
     /// Links a provider's account to a user who has proved both.
-    pub(crate) async fn confirm_link(
-        &self,
-        token: &KeyDigest,
-        provider: &str,
-        subject_hash: &[u8; 32],
-        user: UserId,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
-        let mut transaction = self.database.primary().begin().await?;
-        self.locked_user(&mut transaction, user).await?;
-        if !self.spend_token(&mut transaction, TokenKind::ProviderLink, token).await? {
-            return Err(Error::TokenInvalid.into());
-        }
-        self.link(&mut transaction, provider, subject_hash, user, now).await?;
-        self.database.observe("confirm_link", transaction.commit()).await?;
-        self.outbox.committed();
-        Ok(())
-    }
-
-    async fn link(
+    pub(super) async fn link(
         &self,
         transaction: &mut sqlx::PgConnection,
         provider: &str,

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::act::replayed;
 use super::answers::Answer;
 use super::fields::{SESSION_ANSWER, SESSION_LABEL};
-use super::tokens::TokenKind;
+use super::tokens::Spends;
 use super::{Failure, Store, time};
 use crate::domain::Error;
 use crate::domain::session::{self, Presented, Refreshed, SESSIONS_MAX, Verdict};
@@ -39,8 +39,7 @@ pub(crate) struct NewSession<'a> {
     pub token: KeyDigest,
     pub label: &'a str,
     pub now: Timestamp,
-    /// The challenge that is used up by it.
-    pub challenge: Option<&'a KeyDigest>,
+    pub spends: Spends<'a>,
 }
 
 /// What came of a refresh.
@@ -89,11 +88,7 @@ impl Store {
         }
         // Its user is there, and stays until the session is.
         self.locked_user(&mut transaction, new.user).await?;
-        if let Some(challenge) = new.challenge
-            && !self.spend_token(&mut transaction, TokenKind::Challenge, challenge).await?
-        {
-            return Err(Error::TokenInvalid.into());
-        }
+        self.spend(&mut transaction, new.user, new.spends, new.now).await?;
         let crowded: Vec<(Uuid,)> = sqlx::query_as(
             "delete from identity.sessions where id in (
                  select id from identity.sessions where user_id = $1

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::answers::Answer;
 use super::fields::TOKEN_PAYLOAD;
 use super::{Failure, Store};
+use crate::domain::{Error, Factor};
 
 /// What a token is for; the numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,25 @@ pub(crate) struct NewToken<'a> {
     /// What else it stands for.
     pub payload: Option<&'a [u8]>,
     pub expire_time: Timestamp,
+    /// What it is given out for.
+    pub spends: Spends<'a>,
+}
+
+/// What is used up by what it makes possible: in one transaction with that, behind the claim of its request id.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Spends<'a> {
+    Nothing,
+    /// The second step of a sign-in, with the code that it asks for.
+    Challenge {
+        digest: &'a KeyDigest,
+        factor: &'a Factor,
+    },
+    /// A link to a provider's account, which is made by it.
+    Link {
+        digest: &'a KeyDigest,
+        provider: &'a str,
+        subject_hash: &'a [u8; 32],
+    },
 }
 
 /// Wrong answers to one token.
@@ -56,6 +76,7 @@ impl Store {
         if let Some(response) = self.claim_answer(&mut transaction, &answer).await? {
             return Ok(response);
         }
+        self.spend(&mut transaction, new.user, new.spends, answer.now).await?;
         sqlx::query(
             "delete from identity.user_tokens where digest in (
                  select digest from identity.user_tokens where user_id = $1
@@ -78,6 +99,9 @@ impl Store {
         .await?;
         self.complete_answer(&mut transaction, new.user, &answer).await?;
         self.database.observe("add_token", transaction.commit()).await?;
+        if !matches!(new.spends, Spends::Nothing) {
+            self.outbox.committed();
+        }
         Ok(answer.response)
     }
 
@@ -106,8 +130,20 @@ impl Store {
         Ok(Some(FoundToken { user: UserId::from(user), payload }))
     }
 
+    /// The same, for somebody who tries what goes with it: one try is counted, and after too many there is no token.
+    pub(crate) async fn tried_token(
+        &self,
+        kind: TokenKind,
+        digest: &KeyDigest,
+        now: Timestamp,
+    ) -> Result<Option<FoundToken>, Failure> {
+        let found = self.token(kind, digest, now).await?;
+        let counted = found.is_some() && self.count_attempt(digest).await?;
+        Ok(found.filter(|_| counted))
+    }
+
     /// Counts a wrong answer, before the answer is looked at: attempts at once count as many.
-    pub(crate) async fn count_attempt(&self, digest: &KeyDigest) -> Result<bool, Failure> {
+    async fn count_attempt(&self, digest: &KeyDigest) -> Result<bool, Failure> {
         let statement = sqlx::query(
             "update identity.user_tokens set failures = failures + 1 where digest = $1 and failures < $2",
         )
@@ -115,6 +151,35 @@ impl Store {
         .bind(FAILURES_MAX)
         .execute(self.database.primary());
         Ok(self.database.observe("count_attempt", statement).await?.rows_affected() == 1)
+    }
+
+    /// Uses up what something hangs on, with the effect that this has itself.
+    pub(super) async fn spend(
+        &self,
+        transaction: &mut PgConnection,
+        user: UserId,
+        spends: Spends<'_>,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let (kind, digest) = match spends {
+            Spends::Nothing => return Ok(()),
+            Spends::Challenge { digest, .. } => (TokenKind::Challenge, digest),
+            Spends::Link { digest, .. } => (TokenKind::ProviderLink, digest),
+        };
+        // Before its tokens, as whoever ends them all does.
+        self.locked_user(transaction, user).await?;
+        if !self.spend_token(transaction, kind, digest).await? {
+            return Err(Error::TokenInvalid.into());
+        }
+        match spends {
+            Spends::Nothing => Ok(()),
+            Spends::Challenge { factor, .. } => {
+                self.use_factor(transaction, user, factor, now).await
+            }
+            Spends::Link { provider, subject_hash, .. } => {
+                self.link(transaction, provider, subject_hash, user, now).await
+            }
+        }
     }
 
     /// Uses a token up; false if someone else has.

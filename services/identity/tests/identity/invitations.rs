@@ -312,6 +312,7 @@ async fn an_invitation_is_taken_along_and_erased_with_whom_it_is_for_and_who_mad
         .await
         .unwrap();
     assert_eq!(left, 0);
+    assert_eq!(actions(&service, &owner).await[0], AuditAction::InvitationRevoked);
     service.stop().await;
 }
 

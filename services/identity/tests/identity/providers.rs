@@ -102,10 +102,25 @@ async fn an_address_that_someone_has_is_linked_once_they_prove_their_account() {
     };
     let wrong = client(&service).confirm_provider_link(confirm("wrong horse battery")).await;
     assert_eq!(reason(wrong), "SIGN_IN_REFUSED");
-    let confirmed = client(&service).confirm_provider_link(confirm(PASSWORD)).await.unwrap();
-    assert!(matches!(confirmed.into_inner().outcome, Some(Confirmed::Tokens(_))));
+    let right = ConfirmProviderLinkRequest {
+        request_id: uuid::Uuid::new_v4().to_string(),
+        ..confirm(PASSWORD)
+    };
+    let confirmed = client(&service).confirm_provider_link(right.clone()).await.unwrap();
+    let confirmed = confirmed.into_inner();
+    assert!(matches!(confirmed.outcome, Some(Confirmed::Tokens(_))));
+    let repeated = client(&service).confirm_provider_link(right.clone()).await.unwrap();
+    assert_eq!(repeated.into_inner(), confirmed);
     let again = client(&service).confirm_provider_link(confirm(PASSWORD)).await;
     assert_eq!(reason(again), "TOKEN_INVALID");
+    // Whoever has token and id does not try passwords against them for long.
+    let mut last = String::new();
+    for nth in 0..20 {
+        let guess =
+            ConfirmProviderLinkRequest { password: format!("guess {nth}"), ..right.clone() };
+        last = reason(client(&service).confirm_provider_link(guess).await);
+    }
+    assert_eq!(last, "RATE_LIMITED");
     let linked = signed_in(sign_in(&service, &provider).await);
     assert_eq!(linked.principal.user(), person.principal.user());
 

@@ -249,3 +249,54 @@ async fn a_second_step_that_was_done_tells_no_guesser_its_code() {
     assert_eq!(last, "RATE_LIMITED");
     service.stop().await;
 }
+
+#[tokio::test]
+async fn a_second_step_that_is_sent_twice_at_once_takes_one_code_and_begins_one_session() {
+    let service = Service::start().await;
+    let person = service.person(EMAIL).await;
+    let (_, codes) = service.enable_totp(&person).await;
+    let begun = challenge(service.sign_in(EMAIL, PASSWORD).await);
+    let complete = CompleteSignInRequest {
+        challenge_token: begun.challenge_token,
+        factor: Some(Factor::RecoveryCode(codes[0].clone())),
+        request_id: id(),
+    };
+    let send = || async { service.sessions().complete_sign_in(complete.clone()).await };
+    let (one, other, third) = tokio::join!(send(), send(), send());
+    let one = one.unwrap().into_inner();
+    assert_eq!(one, other.unwrap().into_inner());
+    assert_eq!(one, third.unwrap().into_inner());
+    assert_eq!(sessions_of(&service, &person).await, 2);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_sealed_answer_is_forgotten_after_a_day_with_its_request_id() {
+    let service = Service::start().await;
+    let person = service.person(EMAIL).await;
+    let ask = SignInRequest { request_id: id(), ..sign_in(EMAIL, PASSWORD) };
+    service.sessions().sign_in(ask.clone()).await.unwrap();
+    sqlx::query("update identity.answers set create_micros = 0")
+        .execute(service.database.open().primary())
+        .await
+        .unwrap();
+    // What has expired is deleted at the start.
+    let (database, folder) = service.stop_for_another().await;
+    let service = Service::start_on(database, folder, |_| (), None).await;
+    let deadline = std::time::Instant::now() + super::harness::PATIENCE;
+    loop {
+        let statement = "select (select count(*) from identity.answers)
+             + (select count(*) from identity.requests)";
+        let database = service.database.open();
+        let (left,): (i64,) =
+            sqlx::query_as(statement).fetch_one(database.primary()).await.unwrap();
+        if left == 0 {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{left} rows are kept");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    service.sessions().sign_in(ask).await.unwrap();
+    assert_eq!(sessions_of(&service, &person).await, 3);
+    service.stop().await;
+}
