@@ -12,6 +12,8 @@ const NUMBERS_END: i32 = u64::BITS as i32;
 impl Permissions {
     /// Nothing.
     pub const NONE: Self = Self(0);
+    /// To invite, change and remove members.
+    pub const MEMBERS_WRITE: Self = Self::of(&[Scope::MembersWrite]);
     /// Everything there is.
     pub const ALL: Self = Self::of(&[
         Scope::LinksRead,

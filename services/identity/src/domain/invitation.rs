@@ -2,7 +2,6 @@
 
 use auth::Role;
 use jiff::{SignedDuration, Timestamp};
-use proto::common::v1::Scope;
 use rpc::{ApiKeyId, InvitationId, Permissions, UserId, WorkspaceId};
 
 use super::Email;
@@ -48,8 +47,8 @@ impl Invitation {
     /// Whether whoever invited could still do so, `held` being what they may do in the workspace now: nobody comes in by somebody who
     /// was shown out, or by a key that was revoked.
     pub(crate) fn holds(&self, held: Permissions) -> bool {
-        let may_give = || self.role.permissions().without(held).is_empty();
-        self.inviter == Inviter::Operator || (held.contains(Scope::MembersWrite) && may_give())
+        let needed = self.role.permissions().with(Permissions::MEMBERS_WRITE);
+        self.inviter == Inviter::Operator || needed.without(held).is_empty()
     }
 }
 
