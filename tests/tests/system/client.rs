@@ -14,6 +14,8 @@ use serde_json::Value;
 use std::time::Duration;
 use tonic::Status;
 
+/// How often a client waits that is told to.
+const WAITS_MAX: usize = 20;
 /// How long any one call of a test may take; generous, since tests run in debug builds on busy machines.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -38,6 +40,18 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// How long to wait, if this refuses an attempt to prove something because there were too many; gRPC-Web has no header for it.
+    fn wait_between_attempts(&self) -> Option<Duration> {
+        let text = |name: &str| self.headers.get(name).and_then(|value| value.to_str().ok());
+        let body = String::from_utf8_lossy(&self.body);
+        let message = text("grpc-message").unwrap_or(&body);
+        let is_refused = ["too many attempts", "too%20many%20attempts"]
+            .iter()
+            .any(|words| message.contains(words) || body.contains(words));
+        let seconds = text("retry-after").and_then(|seconds| seconds.parse().ok()).unwrap_or(1);
+        is_refused.then_some(Duration::from_secs(seconds))
+    }
+
     /// The body as JSON; null if it is empty or is none.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
@@ -69,7 +83,7 @@ impl Api {
         Self { key: key.into(), ..self.clone() }
     }
 
-    /// Any HTTP request.
+    /// Any HTTP request. Who tries to sign in is limited by their address, which all tests share: told to wait, it waits.
     pub async fn http(
         &self,
         method: &str,
@@ -77,12 +91,28 @@ impl Api {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> anyhow::Result<Answer> {
+        let body = body.into();
+        for _ in 0..WAITS_MAX {
+            let answer = self.once(method, path, headers, body.clone()).await?;
+            let Some(wait) = answer.wait_between_attempts() else { return Ok(answer) };
+            tokio::time::sleep(wait).await;
+        }
+        anyhow::bail!("{method} {path}: still too many attempts after {WAITS_MAX} waits")
+    }
+
+    async fn once(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> anyhow::Result<Answer> {
         let mut request =
             http::Request::builder().method(method).uri(format!("{}{path}", self.url));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::new(body.into()))?;
+        let request = request.body(Full::new(body))?;
         let exchange = async {
             let (head, body) = self.http.request(request).await?.into_parts();
             anyhow::Ok((head, body.collect().await?.to_bytes()))

@@ -1,10 +1,7 @@
 //! One call in any of the edge's protocols: REST by the method's own route, gRPC-Web with protobuf, Connect with JSON.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use anyhow::ensure;
-use bytes::Bytes;
 use prost::Message as _;
 use prost_reflect::DynamicMessage;
 use prost_reflect::MethodDescriptor;
@@ -14,9 +11,6 @@ use serde_json::Value;
 use crate::client::Answer;
 use crate::client::Api;
 use crate::client::method_descriptor;
-
-/// How often a caller waits as long as it is told to.
-const WAITS_MAX: usize = 20;
 
 /// What a caller speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +67,7 @@ impl Speaker {
                 headers
                     .extend(routed.body.is_some().then_some(("content-type", "application/json")));
                 let body = routed.body.map(|body| body.to_string()).unwrap_or_default();
-                let answer = self.sent(routed.verb, &routed.path, &headers, body).await?;
+                let answer = self.api.http(routed.verb, &routed.path, &headers, body).await?;
                 let json = read(method, &answer)?;
                 Ok(match routed.answers_with {
                     None => json,
@@ -86,7 +80,7 @@ impl Speaker {
                     ("connect-protocol-version", "1"),
                 ]);
                 let path = format!("/{method}");
-                let answer = self.sent("POST", &path, &headers, request.to_string()).await?;
+                let answer = self.api.http("POST", &path, &headers, request.to_string()).await?;
                 read(method, &answer)
             }
             Protocol::GrpcWeb => {
@@ -97,7 +91,7 @@ impl Speaker {
                 frame.extend_from_slice(&message);
                 headers.push(("content-type", "application/grpc-web+proto"));
                 let path = format!("/{method}");
-                let answer = self.sent("POST", &path, &headers, frame).await?;
+                let answer = self.api.http("POST", &path, &headers, frame).await?;
                 ensure!(answer.status == 200, "{method}: {answer:?}");
                 let message =
                     only_message(&answer).with_context(|| format!("{method}: {answer:?}"))?;
@@ -105,30 +99,6 @@ impl Speaker {
                 Ok(serde_json::to_value(&response)?)
             }
         }
-    }
-}
-
-impl Speaker {
-    /// An answer that is no refusal by a limit: other tests sign in from the same address, so a client that is told to wait does.
-    async fn sent(
-        &self,
-        verb: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: impl Into<Bytes>,
-    ) -> anyhow::Result<Answer> {
-        let body = body.into();
-        for _ in 0..WAITS_MAX {
-            let answer = self.api.http(verb, path, headers, body.clone()).await?;
-            let said = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
-            let is_limited = answer.status == 429 || said("grpc-status") == Some("8");
-            if !is_limited {
-                return Ok(answer);
-            }
-            let wait = said("retry-after").and_then(|seconds| seconds.parse().ok()).unwrap_or(1);
-            tokio::time::sleep(Duration::from_secs(wait)).await;
-        }
-        anyhow::bail!("{path}: still over a limit after {WAITS_MAX} waits")
     }
 }
 
