@@ -4,6 +4,7 @@
 use crate::cluster::Cluster;
 use crate::mesh::certificates;
 use crate::mesh::envoy::address;
+use crate::mesh::envoy::cluster;
 use crate::mesh::envoy::start;
 use crate::mesh::envoy::upstream;
 use anyhow::Context as _;
@@ -41,11 +42,11 @@ pub(super) struct Envoy {
 
 impl Envoy {
     /// Starts it before an instance of `links`.
-    pub(super) async fn start(folder: &Path, cluster: &Cluster, to: u16) -> anyhow::Result<Self> {
-        let workspace = WorkspaceId::from_slice(cluster.workspace_id()?.as_bytes())?;
+    pub(super) async fn start(folder: &Path, platform: &Cluster, to: u16) -> anyhow::Result<Self> {
+        let workspace = WorkspaceId::from_slice(platform.workspace_id()?.as_bytes())?;
         let principal = Principal::api_key(ApiKeyId::new(), workspace, Permissions::ALL);
         let principal = BASE64_STANDARD_NO_PAD.encode(principal.encode());
-        let pem = certificates::issue(&cluster.authority()?, CALLER)?;
+        let pem = certificates::issue(&platform.authority()?, CALLER)?;
         let descriptors = folder.join("descriptors.bin");
         std::fs::write(&descriptors, without_response_bodies()?)?;
 
@@ -65,22 +66,7 @@ impl Envoy {
             ports.iter().zip(filters).map(|(port, filters)| listener(*port, filters)).collect();
         let config = json!({"static_resources": {
             "listeners": listeners,
-            "clusters": [{
-                "name": "next",
-                "type": "STATIC",
-                "connect_timeout": "1s",
-                "typed_extension_protocol_options": {
-                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                        "explicit_http_config": {"http2_protocol_options": {}},
-                    },
-                },
-                "load_assignment": {
-                    "cluster_name": "next",
-                    "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(to)}}]}],
-                },
-                "transport_socket": upstream(&pem),
-            }],
+            "clusters": [cluster(to, Some(upstream(&pem)))],
         }});
         let [transcoder, grpc_web, plain] = ports;
         let process = start(folder, "edge", plain, &config).await?;

@@ -107,6 +107,14 @@ fn configuration(port: u16, to: u16, downstream: Option<Value>, upstream: Option
     if let Some(socket) = downstream {
         chain["transport_socket"] = socket;
     }
+    json!({"static_resources": {
+        "listeners": [{"name": "in", "address": address(port), "filter_chains": [chain]}],
+        "clusters": [cluster(to, upstream)],
+    }})
+}
+
+/// The cluster `next`: one server on this machine, by HTTP/2.
+pub(crate) fn cluster(to: u16, upstream: Option<Value>) -> Value {
     let mut cluster = json!({
         "name": "next",
         "type": "STATIC",
@@ -125,10 +133,7 @@ fn configuration(port: u16, to: u16, downstream: Option<Value>, upstream: Option
     if let Some(socket) = upstream {
         cluster["transport_socket"] = socket;
     }
-    json!({"static_resources": {
-        "listeners": [{"name": "in", "address": address(port), "filter_chains": [chain]}],
-        "clusters": [cluster],
-    }})
+    cluster
 }
 
 pub(crate) fn address(port: u16) -> Value {
