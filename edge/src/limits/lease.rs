@@ -21,9 +21,8 @@ use crate::limits::rules::Rule;
 
 /// Callers that may have leases at once; others ask for each request.
 const SLOTS: usize = 4_096;
-/// Requests that are asked for at once, the one that asks included: at first, and at most.
+/// Requests that are asked for at once, the one that asks included, at first.
 const SIZE_MIN: u32 = 2;
-const SIZE_MAX: u32 = 256;
 /// The share of a limit that all edges together may hold in leases, as its reciprocal: what a caller may find taken at one edge
 /// that it would use at another.
 const SHARE: u32 = 64;
@@ -215,7 +214,7 @@ impl Drop for Refill<'_> {
 /// How large a lease may be at one of so many edges.
 fn requests_max(rules: &[&Arc<Rule>], edges: u32) -> u32 {
     let least = rules.iter().map(|rule| rule.requests).min().unwrap_or(0);
-    (least / SHARE / edges.max(1)).min(SIZE_MAX)
+    least / SHARE / edges.max(1)
 }
 
 fn micros(time: Duration) -> u64 {
