@@ -100,7 +100,7 @@ const STOP_SLACK: Duration = Duration::from_secs(5);
 /// Opens what the edge needs, and says what it runs.
 ///
 /// # Errors
-/// A setting out of its range, a port in use, or a spool or a database of places that can't be opened.
+/// A setting out of its range, a port in use, or a spool or a file that can't be opened or used.
 pub async fn assemble(config: Config, cx: service::Context) -> anyhow::Result<Assembly> {
     let (assembly, address) = open(config, cx).await?;
     tracing::info!(address = %address, "the edge's public port");
@@ -131,6 +131,7 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
     documents::load();
     let (contracts, contract_file) =
         Contracts::open(config.descriptors_file.as_deref(), &mut cx.metrics.lock())?;
+    contracts.tell(&cx.mesh).await;
 
     let partitions = bus::topics::LINK_EVENTS.partitions;
     let spool_options = SpoolOptions {
@@ -210,7 +211,7 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
     };
 
     let (bus, mesh, instance) = (cx.bus, cx.mesh, cx.instance);
-    let for_limits = mesh.clone();
+    let (for_limits, for_contract) = (mesh.clone(), mesh.clone());
     let (for_links, for_keys) = (bus.clone(), bus.clone());
     let (for_users, for_sessions) = (bus.clone(), bus.clone());
     let mut tasks = vec![
@@ -230,7 +231,8 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
             .stop_within(config.ship_max + STOP_SLACK),
     ];
     if let Some(file) = contract_file {
-        tasks.insert(1, Task::new("descriptors", |stop| contracts.follow(file, stop)));
+        tasks
+            .insert(1, Task::new("descriptors", |stop| contracts.follow(file, for_contract, stop)));
     }
     if let Some(tls) = tls {
         tasks.insert(1, Task::new("certificate", |stop| tls.follow(stop)));

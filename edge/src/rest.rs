@@ -82,6 +82,9 @@ where
     metadata.insert(HeaderName::from_static(Deadline::HEADER), left);
     let mut call = tonic::Request::new(message);
     *call.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
+    if let Some(traits) = method.traits {
+        call.extensions_mut().insert(traits);
+    }
     let services = MapResponse::new(gateway.mesh.clone(), statuses::answer);
     let mut client = tonic::client::Grpc::new(services).max_decoding_message_size(REPLY_BYTES_MAX);
     let path = method.path_and_query.clone();

@@ -88,43 +88,60 @@ impl Contracts {
         Ok((Self::new(Arc::new(contract)), Some(ContractFile { file, metrics })))
     }
 
+    /// Has the mesh know who serves what, before anyone is called.
+    pub(crate) async fn tell(&self, mesh: &mesh::Mesh) {
+        mesh.serve_by(self.current().owners.clone()).await;
+    }
+
     /// Follows the file until `stop`. Calls that begin after a change go by the new descriptors; those under way keep theirs.
     pub(crate) async fn follow(
         self,
         mut file: ContractFile,
+        mesh: mesh::Mesh,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
             // Megabytes are read, and made into tables for as long as some requests take: no worker of theirs waits for that.
-            let contracts = self.clone();
-            file = tokio::task::spawn_blocking(move || {
-                contracts.look(&mut file);
-                file
+            let (looked_at, looked) = tokio::task::spawn_blocking(move || {
+                let looked = file.look();
+                (file, looked)
             })
             .await?;
+            file = looked_at;
+            if let Some(contract) = looked {
+                self.replace(contract, &mesh).await;
+            }
         }
         Ok(())
     }
 
-    fn look(&self, file: &mut ContractFile) {
-        let Some(read) = file.file.look() else { return };
-        let read = read.map_err(Refusal::Unreadable);
+    /// Has another contract hold. Nobody is called by it before the mesh knows who serves what.
+    async fn replace(&self, contract: Contract, mesh: &mesh::Mesh) {
+        let mut owners = self.current().owners.clone();
+        owners.extend(contract.owners.clone());
+        mesh.serve_by(owners).await;
+        let methods = contract.method_count();
+        self.set(contract);
+        tracing::info!(methods, "new descriptors hold");
+    }
+}
+
+impl ContractFile {
+    /// What the file has become, if it has changed and can be used.
+    fn look(&mut self) -> Option<Contract> {
+        let read = self.file.look()?.map_err(Refusal::Unreadable);
         match read.and_then(|bytes| made(&bytes)) {
             Ok(contract) => {
-                file.metrics.count("used", "");
-                file.metrics.show(&contract);
-                let methods = contract.method_count();
-                self.replace(contract);
-                tracing::info!(methods, "new descriptors hold");
+                self.metrics.count("used", "");
+                self.metrics.show(&contract);
+                Some(contract)
             }
             Err(refusal) => {
                 let (reason, error) = (refusal.reason(), refusal.to_string());
-                file.metrics.count("refused", reason);
-                tracing::error!(
-                    reason,
-                    error,
-                    "the new descriptors can't be used; the old ones hold"
-                );
+                self.metrics.count("refused", reason);
+                let what = "the new descriptors can't be used; the old ones hold";
+                tracing::error!(reason, error, "{what}");
+                None
             }
         }
     }

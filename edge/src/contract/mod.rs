@@ -12,6 +12,7 @@ mod refusal;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::LazyLock;
@@ -58,6 +59,8 @@ pub(crate) struct Contract {
     methods: Methods,
     /// The full names of their services.
     services: BTreeSet<String>,
+    /// Whose instances serve them, as far as they say.
+    owners: BTreeMap<String, String>,
     pub(crate) openapi: Document,
     pub(crate) reflection: Routes,
 }
@@ -78,8 +81,8 @@ impl Contract {
     }
 
     fn of(pool: &DescriptorPool, encoded: &[u8]) -> Result<Self, Refusal> {
-        let options = Options { plus_is_space: true, ..Options::default() };
-        let routes = RouteTable::from_pool(pool)?.with_options(|_| options);
+        let reading = Options { plus_is_space: true, ..Options::default() };
+        let routes = RouteTable::from_pool(pool)?.with_options(|_| reading);
         for route in &routes.routes {
             check(route)?;
         }
@@ -90,10 +93,15 @@ impl Contract {
         if services.is_empty() {
             return Err(Refusal::Empty);
         }
+        let described = pool.services().filter(|service| services.contains(service.full_name()));
+        let owners = described.filter_map(|service| {
+            Some((service.full_name().to_owned(), options::served_by(&service)?))
+        });
+        let owners = owners.collect();
         let openapi = documents::openapi_of(&routes, &methods, pool);
         let reflection = health::reflection(encoded, &services);
         let reflection = reflection.map_err(|error| Refusal::Malformed(format!("{error:#}")))?;
-        Ok(Self { routes, methods, services, openapi, reflection })
+        Ok(Self { routes, methods, services, owners, openapi, reflection })
     }
 
     /// The method with this gRPC path that clients may call, if only to be answered by the edge itself.
@@ -196,7 +204,7 @@ impl Contracts {
         self.0.load_full()
     }
 
-    fn replace(&self, contract: Contract) {
+    fn set(&self, contract: Contract) {
         self.0.store(Arc::new(contract));
     }
 }

@@ -1,10 +1,12 @@
-//! What a method says of itself in the options of `linkmesh.common.v1`. They are found by name in the method's own descriptors: in
-//! a stranger's protos the same number may mean something else.
+//! What methods and services say of themselves in options of ours. They are found by name in their own descriptors: in a stranger's
+//! protos the same number may mean something else.
 
 use prost_reflect::MethodDescriptor;
+use prost_reflect::ServiceDescriptor;
 use rpc::Requirement;
 
 const REQUIRES: &str = "linkmesh.common.v1.requires";
+const SERVED_BY: &str = "linkmesh.mesh.v1.served_by";
 
 /// An option that is a message; none if the method does not have it, or it is not read here.
 pub(crate) fn message<M>(method: &MethodDescriptor, name: &str) -> Option<M>
@@ -22,6 +24,14 @@ where
 /// What the method asks of its caller; none if it says nothing that is known here, and then nobody may call it.
 pub(crate) fn requirement(method: &MethodDescriptor) -> Option<Requirement> {
     message(method, REQUIRES).and_then(Requirement::from_proto)
+}
+
+/// The mesh service whose instances serve a gRPC service; none if any may.
+pub(crate) fn served_by(service: &ServiceDescriptor) -> Option<String> {
+    let extension = service.parent_pool().get_extension_by_name(SERVED_BY)?;
+    let options = service.options();
+    let owner = options.get_extension(&extension).as_str()?.to_owned();
+    (!owner.is_empty()).then_some(owner)
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ fn what_is_no_whole_set_is_refused() {
     }
     // Without what it imports.
     let mut compiler = protox::Compiler::new([ROOT, &format!("{ROOT}/third_party")]).expect("both");
-    compiler.open_file("linkmesh/links/v1/links_service.proto").expect("it compiles");
+    compiler.open_file("linkmesh/links/v1/links.proto").expect("it compiles");
     assert_eq!(refused(&compiler.encode_file_descriptor_set()).0, "malformed");
 }
 
@@ -127,7 +127,7 @@ fn a_route_that_can_not_be_served_is_refused_by_name() {
         ),
         (rpc("Get", get, ""), "requires_missing", "Widgets.Get"),
         (
-            rpc("Get", get, "option (linkmesh.common.v1.requires).permission = 0;"),
+            rpc("Get", get, "option (linkmesh.common.v1.requires).permission = SCOPE_UNSPECIFIED;"),
             "requires_missing",
             "Widgets.Get",
         ),
@@ -161,7 +161,7 @@ fn what_holds_for_one_request_is_not_changed_by_a_reload() {
     let contracts = Contracts::new(Arc::clone(Contract::built_in()));
     let kept = contracts.current();
     let methods = rpc("Get", r#"get: "/v1/{name=widgets/*}""#, FOR_USERS);
-    contracts.replace(Contract::read(&compiled(&methods)).expect("a good one"));
+    contracts.set(Contract::read(&compiled(&methods)).expect("a good one"));
     let get = "/linkmesh.links.v1.LinksService/GetLink";
     assert!(kept.method(get).is_some() && contracts.current().method(get).is_none());
 }
@@ -174,7 +174,7 @@ fn an_old_contract_is_gone_with_the_last_that_holds_it() {
     let kept = contracts.current();
     let (found, _) = kept.rest(&http::Method::GET, "/v1/widgets/w").expect("a route");
     let old = Arc::downgrade(&kept);
-    contracts.replace(Contract::read(&set).expect("a good one"));
+    contracts.set(Contract::read(&set).expect("a good one"));
     assert!(old.upgrade().is_some());
     drop(kept);
     assert!(old.upgrade().is_none());

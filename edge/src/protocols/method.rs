@@ -7,10 +7,12 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::Uri;
 use http::uri::PathAndQuery;
+use mesh::MethodTraits;
 use prost_reflect::DescriptorPool;
 use prost_reflect::MessageDescriptor;
 use prost_reflect::MethodDescriptor;
 use rpc::Requirement;
+use transcode::Idempotency;
 use transcode::JsonError;
 use transcode::MessageType;
 use transcode::ReadOptions;
@@ -41,6 +43,8 @@ pub struct Method {
     pub(crate) label: &'static str,
     /// What it asks of its caller; none if it does not say, and then it is for nobody.
     pub(crate) requires: Option<Requirement>,
+    /// What the mesh is to know of it, where that is not what it was built with.
+    pub(crate) traits: Option<MethodTraits>,
     /// What it says that caches may do with its answer.
     pub(crate) cache_control: Option<HeaderValue>,
     pub(crate) input: Message,
@@ -86,8 +90,13 @@ impl Method {
     fn new(descriptor: &MethodDescriptor, schema: &Arc<Schema>) -> Self {
         let service = descriptor.parent_service();
         let path = format!("/{}/{}", service.full_name(), descriptor.name());
-        let is_read_only =
-            transcode::idempotency(descriptor) == transcode::Idempotency::NoSideEffects;
+        let idempotency = transcode::idempotency(descriptor);
+        let is_read_only = idempotency == Idempotency::NoSideEffects;
+        let traits = MethodTraits {
+            is_repeatable: is_read_only || idempotency == Idempotency::Idempotent,
+            client_streams: descriptor.is_client_streaming(),
+            server_streams: descriptor.is_server_streaming(),
+        };
         let request_id = descriptor.input().get_field_by_name(idempotency::FIELD);
         let uri = Uri::try_from(&path).expect("names of protobuf need no escape");
         let requires = contract::requirement(descriptor);
@@ -97,6 +106,7 @@ impl Method {
             uri,
             label: contract::label(&path),
             requires,
+            traits: Some(traits).filter(|traits| *traits != MethodTraits::built_in(&path)),
             // What is wrong is kept by nobody.
             cache_control: caching::declared(descriptor, requires).unwrap_or(Some(caching::NOBODY)),
             client_streams: descriptor.is_client_streaming(),

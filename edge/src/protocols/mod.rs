@@ -255,6 +255,9 @@ fn upstream_request(
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = method.uri.clone();
     *request.headers_mut() = metadata;
+    if let Some(traits) = method.traits {
+        request.extensions_mut().insert(traits);
+    }
     request
 }
 
