@@ -22,7 +22,7 @@ use crate::watched::WatchedFile;
 const KEY: &str = "edge.descriptors_file";
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Bytes of the file. `proto/` has a thirtieth of that.
+/// Bytes of the file: fifty times what `proto/` has.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The file that a contract is made of.
@@ -100,15 +100,19 @@ impl Contracts {
         mesh: mesh::Mesh,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
+        // Those that requests may still go by.
+        let mut old = Vec::new();
         while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-            // Megabytes are read, and made into tables for as long as some requests take: no worker of theirs waits for that.
-            let (looked_at, looked) = tokio::task::spawn_blocking(move || {
+            // Megabytes are read, made into tables and let go, for as long as some requests take: no worker of theirs waits for that.
+            let looking = tokio::task::spawn_blocking(move || {
+                old.retain(|contract| Arc::strong_count(contract) > 1);
                 let looked = file.look();
-                (file, looked)
-            })
-            .await?;
-            file = looked_at;
+                (file, old, looked)
+            });
+            let looked;
+            (file, old, looked) = looking.await?;
             if let Some(contract) = looked {
+                old.push(self.current());
                 self.replace(contract, &mesh).await;
             }
         }
