@@ -44,6 +44,10 @@ pub struct Config {
     pub body_bytes_max: usize,
     /// Bytes that the spool may take on disk before clicks are lost (and counted as lost), at least 32 MiB.
     pub spool_bytes_max: u64,
+    /// A FileDescriptorSet with all imports (`buf build -o`, `protoc --include_imports --descriptor_set_out`), up to 16 MiB, whose
+    /// methods clients may call; it is read again when it changes, and one that can't be used whole changes nothing. Absent: the
+    /// methods that this program was built with.
+    pub descriptors_file: Option<PathBuf>,
     /// What access tokens must say.
     pub tokens: TokensConfig,
     /// How often clients may ask.
@@ -137,6 +141,7 @@ impl Default for Config {
             connections_max: 50_000,
             body_bytes_max: 16 * 1024 * 1024,
             spool_bytes_max: 8 * 1024 * 1024 * 1024,
+            descriptors_file: None,
             tokens: TokensConfig::default(),
             limits: LimitsConfig::default(),
             cors_origins: vec!["*".to_owned()],

@@ -11,14 +11,12 @@ use http::Request;
 use http::Response;
 use http::header;
 use http::request::Parts;
-use http::uri::PathAndQuery;
 use rpc::Deadline;
 use rpc::Error;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tower::util::MapResponse;
 use transcode::Framing;
-use transcode::Lookup;
 use transcode::Match;
 use transcode::RequestParts;
 
@@ -33,8 +31,6 @@ use crate::fault;
 use crate::fault::Fault;
 use crate::gateway::Gateway;
 use crate::idempotency;
-use crate::methods;
-use crate::methods::ROUTES;
 use crate::protocols::Backend as _;
 use crate::protocols::Method;
 use crate::reply::Reply;
@@ -62,23 +58,11 @@ const OURS: [HeaderName; 8] = [
 ];
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// What a REST path leads to, for metrics and for the call.
-pub(crate) fn find<B>(request: &Request<B>) -> Result<(Match<'static>, &'static Method), Fault> {
-    match ROUTES.find(request.method(), request.uri().path()) {
-        Lookup::Found(found) => {
-            let method = methods::find(&found.route.grpc_path).ok_or_else(Fault::path_unknown)?;
-            Ok((found, method))
-        }
-        Lookup::MethodNotAllowed { allow } => Err(Fault::method_not_allowed(&allow)),
-        Lookup::NotFound => Err(Fault::path_unknown()),
-    }
-}
-
 /// Answers a REST request.
 pub(crate) async fn answer<B>(
     gateway: &Gateway,
-    found: Match<'static>,
-    method: &'static Method,
+    found: Match,
+    method: &Method,
     request: Request<B>,
 ) -> Result<Response<Body>, Fault>
 where
@@ -98,9 +82,12 @@ where
     metadata.insert(HeaderName::from_static(Deadline::HEADER), left);
     let mut call = tonic::Request::new(message);
     *call.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
+    if let Some(traits) = method.traits {
+        call.extensions_mut().insert(traits);
+    }
     let services = MapResponse::new(gateway.mesh.clone(), statuses::answer);
     let mut client = tonic::client::Grpc::new(services).max_decoding_message_size(REPLY_BYTES_MAX);
-    let path = PathAndQuery::from_static(&method.path);
+    let path = method.path_and_query.clone();
 
     if method.server_streams {
         let started = tokio::time::timeout_at(
@@ -116,14 +103,15 @@ where
     let answer = answer.map_err(|_| Fault::deadline_exceeded())?;
     let (metadata, message, _) =
         answer.map_err(|status| Fault::from(status).under_condition(is_conditional))?.into_parts();
-    let mut response =
-        reply(&found, &head, &message)?.answer(&head.headers, is_read(&head.method)).await?;
+    let mut response = reply(&found, method, &head, &message)?
+        .answer(&head.headers, is_read(&head.method))
+        .await?;
     pass_metadata(metadata.into_headers(), response.headers_mut());
     Ok(response)
 }
 
 /// The method's message, and whether the client made it a condition that nothing has changed.
-fn message(found: &Match<'_>, head: &Parts, body: &[u8]) -> Result<(Bytes, bool), Fault> {
+fn message(found: &Match, head: &Parts, body: &[u8]) -> Result<(Bytes, bool), Fault> {
     let resumed = resumed_query(found, &head.headers, head.uri.query());
     let message = found.request(RequestParts {
         query: resumed.as_deref().or_else(|| head.uri.query()),
@@ -144,12 +132,12 @@ fn is_read(method: &http::Method) -> bool {
     matches!(*method, http::Method::GET | http::Method::HEAD)
 }
 
-fn reply(found: &Match<'_>, head: &Parts, message: &[u8]) -> Result<Reply, Fault> {
+fn reply(found: &Match, method: &Method, head: &Parts, message: &[u8]) -> Result<Reply, Fault> {
     let reply = found.response(message).map_err(|error| Error::internal(&error))?;
     let media_type =
         HeaderValue::try_from(&*reply.media_type).map_err(|error| Error::internal(&error))?;
     let is_read = is_read(&head.method);
-    let cache_control = if is_read { caching::of(&found.route.grpc_path) } else { caching::NOBODY };
+    let cache_control = if is_read { caching::of(method) } else { caching::NOBODY };
     let etag = found.etag(message);
     // What PATCH and PUT answer with is the resource under their path as it is now.
     let is_resource =
@@ -161,7 +149,7 @@ fn reply(found: &Match<'_>, head: &Parts, message: &[u8]) -> Result<Reply, Fault
 }
 
 async fn stream_answer(
-    found: Match<'static>,
+    found: Match,
     client: &HeaderMap,
     streaming: tonic::Response<Streaming<Bytes>>,
     deadline: Deadline,
@@ -209,7 +197,7 @@ fn pass_metadata(metadata: HeaderMap, into: &mut HeaderMap) {
 }
 
 /// `last-event-id` of a browser that reconnects, as the `resume_token` of a method that has one.
-fn resumed_query(found: &Match<'_>, headers: &HeaderMap, query: Option<&str>) -> Option<String> {
+fn resumed_query(found: &Match, headers: &HeaderMap, query: Option<&str>) -> Option<String> {
     let token = text(headers, &LAST_EVENT_ID).filter(|token| !token.is_empty())?;
     let method = &found.route.method;
     if !method.is_server_streaming() || method.input().get_field_by_name("resume_token").is_none() {

@@ -31,7 +31,7 @@ struct Resumable {
 }
 
 struct State {
-    found: Match<'static>,
+    found: Match,
     framing: Framing,
     /// How an error is told.
     form: ErrorForm,
@@ -62,7 +62,7 @@ pub(crate) struct Told {
 
 /// The body of a stream whose first message may have been read.
 pub(crate) fn body(
-    found: Match<'static>,
+    found: Match,
     told: Told,
     first: Option<Option<Bytes>>,
     messages: Streaming<Bytes>,
@@ -125,7 +125,7 @@ impl State {
 
     fn fail(&mut self, status: &Status, is_first: bool) -> Result<Bytes, BoxError> {
         self.phase = Phase::Over;
-        let word = fault::last_word(status, self.form);
+        let word = fault::last_word(status, self.form, self.found.route.schema());
         self.framing.error(&word, is_first).ok_or_else(|| "the answer broke off".into())
     }
 
@@ -162,18 +162,15 @@ mod tests {
 
     use std::time::Instant;
 
-    use crate::methods::ROUTES;
+    use crate::contract::Contract;
     use crate::upstream::BytesCodec;
-    use transcode::Lookup;
 
     const _: () = assert!(HEARTBEAT.as_secs() == 15, "R59");
 
     /// A stream whose service says nothing.
     fn silent(framing: Framing, left: Duration) -> State {
-        let Lookup::Found(found) = ROUTES.find(&http::Method::GET, "/v1/workspaces/w/clicks:watch")
-        else {
-            panic!("there is a stream");
-        };
+        let found = Contract::built_in().rest(&http::Method::GET, "/v1/workspaces/w/clicks:watch");
+        let (found, _) = found.expect("there is a stream");
         let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Status>>());
         let messages = Streaming::new_response(BytesCodec, body, http::StatusCode::OK, None, None);
         State {

@@ -15,7 +15,9 @@ mod edge {
     mod protocols;
     mod rates;
     mod redirects;
+    mod reload;
     mod streams;
     mod tokens;
+    mod widgets;
     mod world;
 }

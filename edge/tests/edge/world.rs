@@ -30,6 +30,7 @@ use service::HostConfig;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService as _;
 use tonic::service::Routes;
 
 use super::clients::Answer;
@@ -37,6 +38,7 @@ use super::clients::Connection;
 use super::clients::PATIENCE;
 use super::clients::request;
 use super::doubles::Doubles;
+use super::widgets::Widgets;
 
 /// A running edge and what is behind it.
 pub(super) struct World {
@@ -75,6 +77,22 @@ impl World {
 
     /// With these limits.
     pub(super) async fn limited(limits: &str, configure: impl FnOnce(&mut edge::Config)) -> Self {
+        Self::whole(limits, configure, &[]).await
+    }
+
+    /// With services of other teams, each under its name in the mesh.
+    pub(super) async fn beside(
+        others: &[(&'static str, Widgets)],
+        configure: impl FnOnce(&mut edge::Config),
+    ) -> Self {
+        Self::whole(LIFTED, configure, others).await
+    }
+
+    async fn whole(
+        limits: &str,
+        configure: impl FnOnce(&mut edge::Config),
+        others: &[(&'static str, Widgets)],
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let limits_file = folder.path().join("limits.toml");
         std::fs::write(&limits_file, limits).expect("written");
@@ -105,7 +123,7 @@ impl World {
         let (tell_ready, ready) = oneshot::channel();
         let (for_links, for_identity, for_analytics) =
             (doubles.clone(), doubles.clone(), doubles.clone());
-        let host = service::Host::new(host_config, "test")
+        let mut host = service::Host::new(host_config, "test")
             .add("links", any_port, async move |_| {
                 let routes = Routes::new(ResolverServiceServer::new(for_links.clone()))
                     .add_service(LinksServiceServer::new(for_links));
@@ -128,6 +146,10 @@ impl World {
                 Ok(assembly)
             })
             .tell_when_ready(tell_ready);
+        for (name, widgets) in others {
+            let routes = Routes::new(widgets.clone());
+            host = host.add(*name, any_port, async move |_| Ok(assembly(routes, &[Widgets::NAME])));
+        }
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
         running.spawn(host.run(stop.clone()));

@@ -42,7 +42,7 @@ enum State {
     After,
 }
 
-impl Match<'_> {
+impl Match {
     /// Takes a client's stream by its media type: an array (`application/json`, `+json`), lines (`application/x-ndjson`,
     /// `application/jsonl`), or anything at all if the method takes HttpBody. No message may have more than `message_bytes_max`
     /// bytes.

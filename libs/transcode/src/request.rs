@@ -33,7 +33,7 @@ pub struct RequestParts<'a> {
 const CONTENT_TYPE: u8 = 0x0a;
 const DATA: u8 = 0x12;
 
-impl Match<'_> {
+impl Match {
     /// Makes the method's request message, encoded; of a method whose client streams, one message of the stream.
     ///
     /// # Errors
@@ -53,13 +53,13 @@ impl Match<'_> {
         query::put(self, parts.query.unwrap_or_default(), &mut out)?;
         self.put_mask(parts.body, &mut out)?;
         if self.route.options.requires_required {
-            required::check(self.route, &out)?;
+            required::check(&self.route, &out)?;
         }
         Ok(out.into())
     }
 
     fn put_body(&self, parts: RequestParts<'_>, out: &mut Vec<u8>) -> Result<(), TranscodeError> {
-        let route = self.route;
+        let route = &*self.route;
         let (schema, options) = (&route.schema, route.options.read);
         if route.takes_raw {
             if let Body::Field(index) = route.body {
@@ -117,7 +117,7 @@ impl Match<'_> {
 
     /// Fills the mask of a PATCH that states none with the keys that its body has.
     fn put_mask(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), TranscodeError> {
-        let route = self.route;
+        let route = &*self.route;
         let (Some(mask), Body::Field(index)) = (route.mask, route.body) else { return Ok(()) };
         let request = &route.schema.messages[route.input.0];
         let is_stated = matches!(wire::last_of(out, &[request.fields[mask].number]), Ok(Some(_)));
