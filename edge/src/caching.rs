@@ -4,6 +4,7 @@
 //! What must stay true: what a client had to prove itself for is kept by nobody but that client, and what is no answer to a read,
 //! or is an error, by nobody at all.
 
+use bytes::BytesMut;
 use http::HeaderName;
 use http::HeaderValue;
 use prost_reflect::MethodDescriptor;
@@ -52,16 +53,21 @@ pub(crate) fn keys(path: &str) -> Option<HeaderValue> {
     if name.is_empty() || name.len() > KEY_BYTES_MAX {
         return None;
     }
-    let (stem, last) = name.rsplit_once('/').map_or(("", name), |(stem, last)| (stem, last));
-    let last = last.split(':').next().unwrap_or_default();
-    let whole = if stem.is_empty() { last.to_owned() } else { format!("{stem}/{last}") };
-    let mut keys = vec![whole.as_str()];
-    // Names are pairs of a collection and an id; what a path has beyond them is a collection.
-    let ends = whole.match_indices('/').map(|(at, _)| at).collect::<Vec<_>>();
-    for end in ends.iter().skip(1).step_by(2).rev() {
-        keys.push(&whole[..*end]);
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    let end = name[last..].find(':').map_or(name.len(), |colon| last + colon);
+    let mut keys = BytesMut::with_capacity(2 * end);
+    keys.extend_from_slice(name[..end].as_bytes());
+    let mut rest = &name[..end];
+    let mut slashes = rest.bytes().filter(|byte| *byte == b'/').count();
+    while let Some((stem, _)) = rest.rsplit_once('/') {
+        (rest, slashes) = (stem, slashes - 1);
+        // Names are pairs of a collection and an id; what a path has beyond them is a collection.
+        if slashes % 2 == 1 {
+            keys.extend_from_slice(b" ");
+            keys.extend_from_slice(rest.as_bytes());
+        }
     }
-    HeaderValue::try_from(keys.join(" ")).ok()
+    HeaderValue::from_maybe_shared(keys.freeze()).ok()
 }
 
 fn control(

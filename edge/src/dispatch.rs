@@ -142,7 +142,7 @@ async fn call(
     // Kept to the end: what holds meanwhile for others is nothing to this request.
     let contract = gateway.contracts.current();
     if let Some(document) = documents::find(request.uri().path(), &contract) {
-        let answer = document.answer(request.method(), request.headers()).await;
+        let answer = Box::pin(document.answer(request.method(), request.headers())).await;
         let mut response = answer.unwrap_or_else(|fault| fault.into_response(form));
         gateway.cors.allow(origin.as_ref(), response.headers_mut());
         security::add(response.headers_mut(), edge.is_tls);
@@ -177,7 +177,7 @@ async fn call(
         Some(Err(fault)) => {
             let route = named.map_or(UNKNOWN_ROUTE, |method| method.label);
             if request.version() < Version::HTTP_2 {
-                upstream::linger(request.into_body()).await;
+                Box::pin(upstream::linger(request.into_body())).await;
             }
             (fault.into_response(form), observation(route, None, entry))
         }

@@ -33,6 +33,7 @@ use crate::fault::Fault;
 use crate::gateway;
 use crate::gateway::Gateway;
 use crate::idempotency;
+use crate::protocols;
 use crate::protocols::Backend as _;
 use crate::protocols::Method;
 use crate::reply::Reply;
@@ -78,41 +79,41 @@ where
     }
     let (head, body) = request.into_parts();
     let deadline = upstream::deadline(&head.headers, method, Instant::now())?;
-    let mut metadata = gateway.admit(method, &head).await?;
+    let metadata = gateway.admit(method, &head).await?;
     access::note(&head.extensions, &metadata);
     let body = upstream::read_body(body, gateway.body_bytes_max, deadline).await?;
     let (message, is_conditional) = message(&found, &head, &body)?;
     let message = idempotency::identified(method, &head.headers, message)?;
-
-    let left = HeaderValue::try_from(deadline.header(Instant::now()))
-        .expect("digits and a letter make a header");
-    metadata.insert(HeaderName::from_static(Deadline::HEADER), left);
-    let mut call = tonic::Request::new(message);
-    *call.metadata_mut() = MetadataMap::from_headers(metadata);
-    if let Some(traits) = method.traits {
-        call.extensions_mut().insert(traits);
-    }
-    let mut client = client(gateway);
-    let path = method.path_and_query.clone();
-
     if method.server_streams {
-        let started = tokio::time::timeout_at(
-            deadline.0.into(),
-            client.server_streaming(call, path, BytesCodec),
-        );
-        let streaming = started.await.map_err(|_| Fault::deadline_exceeded())??;
-        let leaving = gateway.leaving.clone();
-        let (metadata, mut messages, _) = streaming.into_parts();
-        let first = first_message(&found, &mut messages, deadline, &leaving).await?;
-        let ends = Ends { deadline, leaving, refused: None };
-        return stream_answer(found, &head.headers, metadata, first, messages, ends);
+        let answered =
+            server_stream(gateway, found, method, &head.headers, metadata, deadline, message);
+        return Box::pin(answered).await;
     }
-    let called = client.unary(call, path, BytesCodec);
-    let answer = tokio::time::timeout_at(deadline.0.into(), called).await;
-    let answer = answer.map_err(|_| Fault::deadline_exceeded())?;
-    let (metadata, message, _) =
-        answer.map_err(|status| Fault::from(status).under_condition(is_conditional))?.into_parts();
+    let answer = protocols::call_one(gateway, method, metadata, deadline, &message).await;
+    let (metadata, message) = answer.map_err(|fault| fault.under_condition(is_conditional))?;
     single_answer(&found, method, &head, &message, metadata).await
+}
+
+/// Answers with a stream.
+async fn server_stream(
+    gateway: &Gateway,
+    found: Match,
+    method: &Method,
+    headers: &HeaderMap,
+    metadata: HeaderMap,
+    deadline: Deadline,
+    message: Bytes,
+) -> Result<Response<Body>, Fault> {
+    let call = call(method, metadata, deadline, message);
+    let mut client = client(gateway);
+    let streaming = client.server_streaming(call, method.path_and_query.clone(), BytesCodec);
+    let started = tokio::time::timeout_at(deadline.0.into(), streaming);
+    let streaming = started.await.map_err(|_| Fault::deadline_exceeded())??;
+    let leaving = gateway.leaving.clone();
+    let (metadata, mut messages, _) = streaming.into_parts();
+    let first = first_message(&found, &mut messages, deadline, &leaving).await?;
+    let ends = Ends { deadline, leaving, refused: None };
+    stream_answer(found, headers, metadata, first, messages, ends)
 }
 
 /// What calls services, and mends their answers.
@@ -125,17 +126,35 @@ pub(crate) fn client(
     tonic::client::Grpc::new(services).max_decoding_message_size(REPLY_BYTES_MAX)
 }
 
+/// A call that streams, and what the mesh is to know of it.
+pub(crate) fn call<T>(
+    method: &Method,
+    mut metadata: HeaderMap,
+    deadline: Deadline,
+    sent: T,
+) -> tonic::Request<T> {
+    let left = HeaderValue::try_from(deadline.header(Instant::now()))
+        .expect("digits and a letter make a header");
+    metadata.insert(HeaderName::from_static(Deadline::HEADER), left);
+    let mut call = tonic::Request::new(sent);
+    *call.metadata_mut() = MetadataMap::from_headers(metadata);
+    if let Some(traits) = method.traits {
+        call.extensions_mut().insert(traits);
+    }
+    call
+}
+
 /// An answer of one message.
 pub(crate) async fn single_answer(
     found: &Match,
     method: &Method,
     head: &Parts,
     message: &[u8],
-    metadata: MetadataMap,
+    metadata: HeaderMap,
 ) -> Result<Response<Body>, Fault> {
     let reply = reply(found, method, head, message)?;
     let mut response = reply.answer(&head.headers, is_read(&head.method)).await?;
-    pass_metadata(metadata.into_headers(), response.headers_mut());
+    pass_metadata(metadata, response.headers_mut());
     Ok(response)
 }
 

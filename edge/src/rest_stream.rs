@@ -9,15 +9,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::HeaderName;
-use http::HeaderValue;
 use http::Request;
 use http::Response;
 use http::Version;
 use http::header;
 use http::request::Parts;
-use rpc::Deadline;
-use tonic::metadata::MetadataMap;
 use transcode::Match;
 
 use crate::access;
@@ -68,7 +64,7 @@ where
     B::Error: Into<BoxError>,
 {
     let deadline = upstream::deadline(&head.headers, method, Instant::now())?;
-    let mut metadata = gateway.admit(method, head).await?;
+    let metadata = gateway.admit(method, head).await?;
     access::note(&head.extensions, &metadata);
     refuse_coding(&head.headers)?;
     let is_conditional = rest::is_conditional(head)?;
@@ -77,17 +73,10 @@ where
     let content_type = rest::text(&head.headers, &header::CONTENT_TYPE);
     let incoming = found.clone().incoming(query, content_type, gateway.body_bytes_max)?;
 
-    let left = HeaderValue::try_from(deadline.header(Instant::now()))
-        .expect("digits and a letter make a header");
-    metadata.insert(HeaderName::from_static(Deadline::HEADER), left);
     let bytes_max = gateway.stream_bytes_max;
     let request_id = method.request_id;
     let terms = Terms { found: found.clone(), request_id, head: Arc::clone(head), bytes_max };
-    let mut call = tonic::Request::new(sent.send(incoming, terms));
-    *call.metadata_mut() = MetadataMap::from_headers(metadata);
-    if let Some(traits) = method.traits {
-        call.extensions_mut().insert(traits);
-    }
+    let call = rest::call(method, metadata, deadline, sent.send(incoming, terms));
     let mut client = rest::client(gateway);
     let path = method.path_and_query.clone();
 
@@ -114,7 +103,7 @@ where
         answer.map_err(|status| Fault::from(status).under_condition(is_conditional))
     };
     let (metadata, message, _) = unless_refused(sent, called).await?.into_parts();
-    rest::single_answer(&found, method, head, &message, metadata).await
+    rest::single_answer(&found, method, head, &message, metadata.into_headers()).await
 }
 
 /// What a call comes to, unless its client's stream is refused before: then the call is dropped.

@@ -95,6 +95,22 @@ impl Leases {
         Self { slots: (0..SLOTS).map(|_| Slot::default()).collect() }
     }
 
+    /// Makes a request of those that are held, if there is one.
+    pub(super) fn take_held(
+        &self,
+        owner: u64,
+        rules: &[&Arc<Rule>],
+        now: Duration,
+    ) -> Option<[Duration; RULES_MAX]> {
+        let mut lease = lock(self.slot(owner));
+        let is_own = lease.owner == owner && lease.is_of(rules);
+        if is_own { lease.take(micros(now)) } else { None }
+    }
+
+    fn slot(&self, owner: u64) -> &Slot {
+        &self.slots[usize::try_from(owner).unwrap_or(usize::MAX) % SLOTS]
+    }
+
     /// A request under these rules, at one of so many edges.
     pub(super) fn take(
         &self,
@@ -108,7 +124,7 @@ impl Leases {
             return Step::Ask;
         }
         let now = micros(now);
-        let slot = &self.slots[usize::try_from(owner).unwrap_or(usize::MAX) % SLOTS];
+        let slot = self.slot(owner);
         let mut lease = lock(slot);
         if lease.owner != owner {
             if lease.is_asked || lease.is_good(now) {

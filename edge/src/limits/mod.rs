@@ -101,6 +101,13 @@ struct Inner {
     metrics: Metrics,
 }
 
+/// Who asks, under which limits, and where what was taken for it in advance is kept.
+struct Asking<'r> {
+    caller: Caller,
+    lease: u64,
+    rules: Vec<&'r Arc<Rule>>,
+}
+
 impl Limits {
     /// Reads the file, if there is one; contacts nothing.
     ///
@@ -212,15 +219,28 @@ impl Limits {
     /// Takes a request from the limits of whoever was proved to send it.
     pub(crate) async fn caller(&self, proved: &Proved, service: &str) -> Verdict {
         let rules = self.0.rules.load_full();
+        let Asking { caller, lease, rules } = self.asking(&rules, proved, service);
+        self.take(&caller, &rules, Some(lease)).await.0
+    }
+
+    /// The same, if nobody need be asked.
+    pub(crate) fn caller_at_once(&self, proved: &Proved, service: &str) -> Option<Verdict> {
+        let rules = self.0.rules.load();
+        let Asking { caller, lease, rules } = self.asking(&rules, proved, service);
+        let ahead = self.0.leases.take_held(lease, &rules, self.0.clock.now())?;
+        Some(self.verdict(&caller, &rules, &Decided { refused: None, granted: 1, ahead }, 1))
+    }
+
+    fn asking<'r>(&self, rules: &'r Rules, proved: &Proved, service: &str) -> Asking<'r> {
         let (kind, id) = match proved.who {
             Who::Key(key) => (Kind::Key, *key.as_bytes()),
             Who::User(user) => (Kind::User, *user.as_bytes()),
         };
         let caller = Caller { kind, id: Some(id), hash: self.0.hasher.hash_one((kind, id)) };
-        let tier = rules.tier(proved.tier);
-        let all: Vec<&Arc<Rule>> = std::iter::once(tier).chain(rules.service(service)).collect();
         let lease = self.0.hasher.hash_one((caller.hash, service));
-        self.take(&caller, &all, Some(lease)).await.0
+        let tier = rules.tier(proved.tier);
+        let rules = std::iter::once(tier).chain(rules.service(service)).collect();
+        Asking { caller, lease, rules }
     }
 
     /// Takes a request; ahead of time too if it is told under what to keep those.

@@ -17,6 +17,7 @@ mod remake;
 mod text;
 mod unary;
 
+use std::pin::Pin;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -34,6 +35,7 @@ use http::request::Parts;
 use http_body_util::Full;
 use rpc::Deadline;
 use tokio::sync::oneshot;
+use tokio::time::Sleep;
 use tonic::Status;
 
 use crate::access;
@@ -91,7 +93,7 @@ where
         }
         Err(fault) => {
             if head.version < Version::HTTP_2 {
-                upstream::linger(body).await;
+                Box::pin(upstream::linger(body)).await;
             }
             fault.into_response(fault::form(&head.headers))
         }
@@ -119,7 +121,7 @@ where
         Err(mut fault) => {
             outcome.tell(fault.status.code());
             if let Some(body) = body.take().filter(|_| lingers) {
-                upstream::linger(body).await;
+                Box::pin(upstream::linger(body)).await;
             }
             let is_unknown_coding = fault.is_coding_unknown();
             *fault.status = G::REFUSAL(*fault.status);
@@ -172,11 +174,8 @@ where
         None => metadata.remove(GRPC_ACCEPT_ENCODING),
     };
 
-    let mut ends = Ends {
-        timer: deadline.map(|until| Box::pin(tokio::time::sleep_until((until.0 + GRACE).into()))),
-        refusal: Some(G::REFUSAL),
-        ..Ends::default()
-    };
+    let mut ends =
+        Ends { timer: deadline.map(timer), refusal: Some(G::REFUSAL), ..Ends::default() };
     let lingers = head.version < Version::HTTP_2;
     let body = if method.client_streams
         && let Some(body) = unread.take()
@@ -208,6 +207,29 @@ where
         return unary::answer(call, method, response, accepted, ends, is_get, outcome).await;
     }
     Ok(framed(call, method, response, accepted, ends, outcome))
+}
+
+/// Calls a method that takes one message and answers with one; what comes back is that, and the answer's metadata.
+pub(crate) async fn call_one<G: Backend>(
+    backend: &G,
+    method: &Method,
+    metadata: HeaderMap,
+    deadline: Deadline,
+    message: &[u8],
+) -> Result<(HeaderMap, Bytes), Fault> {
+    let body = tonic::body::Body::new(Full::new(frame::encode(0, message)));
+    let request = upstream_request(method, metadata, Some(deadline), body);
+    let mut ends = Ends { timer: Some(timer(deadline)), ..Ends::default() };
+    let response = called(backend, request, &mut ends).await?;
+    match not_grpc(&response) {
+        Some(status) => Err(status.into()),
+        None => unary::one(response, &mut ends).await,
+    }
+}
+
+/// When an answer is given up.
+fn timer(deadline: Deadline) -> Pin<Box<Sleep>> {
+    Box::pin(tokio::time::sleep_until((deadline.0 + GRACE).into()))
 }
 
 /// What must be done with a client's messages; nothing, if services read them as they are.
