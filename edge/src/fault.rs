@@ -53,7 +53,10 @@ impl Fault {
 
     /// A body over its limit.
     pub(crate) fn body_too_large(bytes_max: usize) -> Self {
-        let message = format!("the body has more than {bytes_max} bytes, the limit");
+        Self::too_large(format!("the body has more than {bytes_max} bytes, the limit"), bytes_max)
+    }
+
+    fn too_large(message: String, bytes_max: usize) -> Self {
         let mut error = Error::new(Code::ResourceExhausted, ErrorReason::BodyTooLarge, message);
         error.metadata.push(("bytes_max", bytes_max.to_string()));
         Self::with(error, StatusCode::PAYLOAD_TOO_LARGE)
@@ -238,6 +241,9 @@ impl From<TranscodeError> for Fault {
             }
             error @ TranscodeError::Malformed(_) => Error::malformed(error.to_string()).into(),
             error @ TranscodeError::MediaType(_) => Self::media_type(error.to_string()),
+            TranscodeError::TooLong { bytes_max, .. } => {
+                Self::too_large(error.to_string(), bytes_max)
+            }
         }
     }
 }

@@ -45,6 +45,7 @@ pub(crate) struct Gateway {
     pub(crate) grants: Grants,
     pub(crate) limits: Limits,
     pub(crate) body_bytes_max: usize,
+    pub(crate) stream_bytes_max: u64,
     pub(crate) cors: Cors,
     pub(crate) contracts: Contracts,
     /// Health, which the edge answers itself, as it does reflection.

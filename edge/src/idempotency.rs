@@ -29,7 +29,16 @@ pub(crate) fn identified(
     headers: &HeaderMap,
     message: Bytes,
 ) -> Result<Bytes, Error> {
-    let Some(number) = method.request_id else { return Ok(message) };
+    keyed(method.request_id, headers, message)
+}
+
+/// The same, of a method whose field this is the number of, if it has one.
+pub(crate) fn keyed(
+    request_id: Option<u32>,
+    headers: &HeaderMap,
+    message: Bytes,
+) -> Result<Bytes, Error> {
+    let Some(number) = request_id else { return Ok(message) };
     let mut keys = headers.get_all(request_id::HEADER).iter();
     let Some(key) = keys.next() else { return Ok(message) };
     if keys.next().is_some() {

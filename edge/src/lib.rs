@@ -10,6 +10,7 @@ mod body;
 mod caching;
 mod changes;
 mod click;
+mod client_stream;
 mod compression;
 mod conditional;
 mod config;
@@ -33,6 +34,7 @@ mod proved;
 mod redirect;
 mod reply;
 mod rest;
+mod rest_stream;
 mod routes;
 mod security;
 mod statuses;
@@ -191,6 +193,7 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
             grants: grants.clone(),
             limits: limits.clone(),
             body_bytes_max: config.body_bytes_max,
+            stream_bytes_max: config.stream_bytes_max,
             cors,
             health: health::routes(cx.mesh.clone(), is_ready.clone(), contracts.clone()),
             contracts: contracts.clone(),

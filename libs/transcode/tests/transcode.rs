@@ -84,6 +84,7 @@ fn refused(method: &str, uri: &str, body: &str) -> Vec<String> {
         }
         Err(TranscodeError::Malformed(_)) => vec!["(malformed)".to_owned()],
         Err(TranscodeError::MediaType(_)) => vec!["(media type)".to_owned()],
+        Err(TranscodeError::TooLong { .. }) => vec!["(too long)".to_owned()],
     }
 }
 
