@@ -1,17 +1,15 @@
 //! Descriptors from a file: services that the edge was not built with, and calls that go on while the file is replaced.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::Request;
 use http_body_util::BodyExt as _;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService as _;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
@@ -19,23 +17,19 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use super::clients::Answer;
 use super::clients::Connection;
 use super::clients::PATIENCE;
 use super::clients::frame;
 use super::clients::messages;
 use super::clients::request;
 use super::widgets;
-use super::widgets::GetWidgetRequest;
+use super::widgets::ASKED;
 use super::widgets::LOOK;
-use super::widgets::Widget;
+use super::widgets::Speaks;
 use super::widgets::Widgets;
 use super::widgets::descriptors;
 use super::widgets::descriptors_with;
 use super::world::World;
-
-const NAME: &str = "widgets/w";
-const ASKED: &str = r#"{"name":"widgets/w"}"#;
 
 /// The file that the edge reads.
 struct File {
@@ -75,71 +69,10 @@ async fn reloads(world: &World, result: &str, reason: &str) -> Option<f64> {
     world.metric(&format!("edge_descriptors_reloads_total{{{labels}}}")).await
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Speaks {
-    Rest,
-    Connect,
-    Web,
-    Grpc,
-}
+/// How often each protocol calls: other tests have the same processor.
+const CALL_EVERY: Duration = Duration::from_millis(5);
 
-impl Speaks {
-    const ALL: [Self; 4] = [Self::Rest, Self::Connect, Self::Web, Self::Grpc];
-
-    /// A call about the widget `widgets/w`, by HTTP/2.
-    fn call(
-        self,
-        address: SocketAddr,
-        bearer: Option<&str>,
-        is_watch: bool,
-    ) -> Request<Full<Bytes>> {
-        let uri = |path: &str| format!("http://{address}{path}");
-        let path = if is_watch { widgets::WATCH } else { widgets::GET };
-        let message = frame(&GetWidgetRequest { name: NAME.to_owned() });
-        let length = u32::try_from(ASKED.len()).expect("short").to_be_bytes();
-        let json_frame = [&[0], &length[..], ASKED.as_bytes()].concat().into();
-        let typed = |content_type, body: Bytes| {
-            let headers = [("content-type", content_type), ("te", "trailers")];
-            request("POST", &uri(path), &headers, body)
-        };
-        let mut call = match (self, is_watch) {
-            (Self::Rest, false) => request("GET", &uri("/v1/widgets/w"), &[], ""),
-            (Self::Rest, true) => request("GET", &uri("/v1/widgets/w:watch"), &[], ""),
-            (Self::Connect, false) => typed("application/json", ASKED.into()),
-            (Self::Connect, true) => typed("application/connect+json", json_frame),
-            (Self::Web, _) => typed("application/grpc-web", message),
-            (Self::Grpc, _) => typed("application/grpc", message),
-        };
-        if let Some(bearer) = bearer {
-            let bearer = bearer.parse().expect("a header");
-            call.headers_mut().insert("authorization", bearer);
-        }
-        call
-    }
-
-    /// Whether an answer is the widget, and as what JSON calls its look; protobuf does not say.
-    fn look(self, answer: &Answer) -> Option<&'static str> {
-        assert_eq!(answer.status, 200, "{self:?}: {answer:?}");
-        match self {
-            Self::Rest | Self::Connect => {
-                let widget = answer.json();
-                assert_eq!(widget["name"], NAME, "{self:?}: {answer:?}");
-                let called = ["color", "colour"].into_iter().find(|name| widget[name] == LOOK);
-                assert!(called.is_some(), "{self:?}: {answer:?}");
-                called
-            }
-            Self::Web | Self::Grpc => {
-                let widget = Widget { name: NAME.to_owned(), look: LOOK.to_owned() };
-                assert_eq!(messages::<Widget>(&answer.body), [widget], "{self:?}: {answer:?}");
-                let status = answer.trailers.get("grpc-status").map(|code| code.as_bytes());
-                assert!(self == Self::Web || status == Some(b"0"), "{answer:?}");
-                None
-            }
-        }
-    }
-}
-
-/// Calls without a pause, each of which has to be answered right.
+/// Calls one after another, each of which has to be answered right.
 struct Load {
     /// Answers that called it so, by protocol.
     seen: Arc<[[AtomicUsize; 2]; 4]>,
@@ -156,7 +89,9 @@ impl Load {
             let (seen, stop) = (Arc::clone(&seen), stop.clone());
             callers.spawn(async move {
                 let mut connection = Connection::http2(address).await;
-                while !stop.is_cancelled() {
+                let mut pace = tokio::time::interval(CALL_EVERY);
+                pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                while stop.run_until_cancelled(pace.tick()).await.is_some() {
                     let call = speaks.call(address, Some(&bearer), false);
                     let look = speaks.look(&connection.send(call).await);
                     let is_new = usize::from(look == Some("colour"));
@@ -167,18 +102,28 @@ impl Load {
         Self { seen, stop, callers }
     }
 
-    /// Waits until each protocol has been answered again, as it is now.
+    /// How many answers of each protocol called it so; those of protobuf call it nothing.
+    fn counts(&self, is_new: bool) -> Vec<usize> {
+        let counts = self.seen.iter().zip(Speaks::ALL).map(|(seen, speaks)| {
+            let tells = matches!(speaks, Speaks::Rest | Speaks::Connect);
+            seen[usize::from(is_new && tells)].load(Ordering::SeqCst)
+        });
+        counts.collect()
+    }
+
+    /// Waits until each protocol has been answered by what holds now, and sees that nothing is from then on by what held before.
     async fn goes_on(&self, world: &World, is_new: bool) {
-        let counts = || {
-            let seen = self.seen.iter().zip(Speaks::ALL);
-            let counts = seen.map(|(seen, speaks)| {
-                let tells = matches!(speaks, Speaks::Rest | Speaks::Connect);
-                seen[usize::from(is_new && tells)].load(Ordering::SeqCst)
-            });
-            counts.collect::<Vec<_>>()
-        };
-        let before = counts();
-        let has_gone_on = async || counts().iter().zip(&before).all(|(now, then)| now > then);
+        self.answers(world, is_new).await;
+        let before = self.counts(!is_new);
+        self.answers(world, is_new).await;
+        // Of REST and Connect, which tell.
+        assert_eq!(self.counts(!is_new)[..2], before[..2], "what held before is back");
+    }
+
+    async fn answers(&self, world: &World, is_new: bool) {
+        let before = self.counts(is_new);
+        let has_gone_on =
+            async || self.counts(is_new).iter().zip(&before).all(|(now, then)| now > then);
         world.eventually("calls are answered by what holds now", has_gone_on).await;
     }
 

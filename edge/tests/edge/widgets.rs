@@ -1,6 +1,7 @@
 //! A service of another team: the edge was not built with its protos.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -9,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -18,13 +20,19 @@ use http::HeaderValue;
 use http::Request;
 use http::Response;
 use http_body::Frame;
+use http_body_util::BodyExt as _;
+use http_body_util::Collected;
+use http_body_util::Full;
 use http_body_util::StreamBody;
 use rpc::Principal;
 use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::server::NamedService;
 
+use super::clients::Answer;
 use super::clients::frame;
+use super::clients::messages;
+use super::clients::request;
 
 const PROTO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto");
 const SOURCE: &str = r#"
@@ -79,8 +87,11 @@ message Widget {
 pub(super) const GET: &str = "/acme.widgets.v1.WidgetsService/GetWidget";
 pub(super) const CREATE: &str = "/acme.widgets.v1.WidgetsService/CreateWidget";
 pub(super) const WATCH: &str = "/acme.widgets.v1.WidgetsService/WatchWidget";
+/// What asks for a widget, as JSON.
+pub(super) const ASKED: &str = r#"{"name":"widgets/w"}"#;
 /// How every widget looks.
 pub(super) const LOOK: &str = "green";
+const NAME: &str = "widgets/w";
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct GetWidgetRequest {
@@ -136,7 +147,7 @@ impl Widgets {
     }
 
     fn answer(&self, is_watch: bool, asked: &[u8]) -> Response<Body> {
-        let asked: Vec<GetWidgetRequest> = super::clients::messages(asked);
+        let asked: Vec<GetWidgetRequest> = messages(asked);
         let name = asked.into_iter().next().unwrap_or_default().name;
         let widget = frame(&Widget { name, look: LOOK.to_owned() });
         let end = Frame::trailers([("grpc-status", "0")].into_iter().map(header).collect());
@@ -196,10 +207,75 @@ impl tower::Service<Request<Body>> for Widgets {
                 return Ok(response);
             }
             let is_watch = request.uri().path() == WATCH;
-            let asked = http_body_util::BodyExt::collect(request.into_body()).await;
-            let asked = asked.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+            let asked = request.into_body().collect().await;
+            let asked = asked.map(Collected::to_bytes).unwrap_or_default();
             Ok(this.answer(is_watch, &asked))
         }
         .boxed()
+    }
+}
+
+/// How a client speaks that asks for the widget `widgets/w`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaks {
+    Rest,
+    Connect,
+    Web,
+    Grpc,
+}
+
+impl Speaks {
+    pub(super) const ALL: [Self; 4] = [Self::Rest, Self::Connect, Self::Web, Self::Grpc];
+
+    /// A call, by HTTP/2.
+    pub(super) fn call(
+        self,
+        address: SocketAddr,
+        bearer: Option<&str>,
+        is_watch: bool,
+    ) -> Request<Full<Bytes>> {
+        let uri = |path: &str| format!("http://{address}{path}");
+        let path = if is_watch { WATCH } else { GET };
+        let message = frame(&GetWidgetRequest { name: NAME.to_owned() });
+        let length = u32::try_from(ASKED.len()).expect("short").to_be_bytes();
+        let json_frame = [&[0], &length[..], ASKED.as_bytes()].concat().into();
+        let typed = |content_type, body: Bytes| {
+            let headers = [("content-type", content_type), ("te", "trailers")];
+            request("POST", &uri(path), &headers, body)
+        };
+        let mut call = match (self, is_watch) {
+            (Self::Rest, false) => request("GET", &uri("/v1/widgets/w"), &[], ""),
+            (Self::Rest, true) => request("GET", &uri("/v1/widgets/w:watch"), &[], ""),
+            (Self::Connect, false) => typed("application/json", ASKED.into()),
+            (Self::Connect, true) => typed("application/connect+json", json_frame),
+            (Self::Web, _) => typed("application/grpc-web", message),
+            (Self::Grpc, _) => typed("application/grpc", message),
+        };
+        if let Some(bearer) = bearer {
+            let bearer = bearer.parse().expect("a header");
+            call.headers_mut().insert("authorization", bearer);
+        }
+        call
+    }
+
+    /// Whether an answer is the widget, and as what JSON calls its look; protobuf does not say.
+    pub(super) fn look(self, answer: &Answer) -> Option<&'static str> {
+        assert_eq!(answer.status, 200, "{self:?}: {answer:?}");
+        match self {
+            Self::Rest | Self::Connect => {
+                let widget = answer.json();
+                assert_eq!(widget["name"], NAME, "{self:?}: {answer:?}");
+                let called = ["color", "colour"].into_iter().find(|name| widget[name] == LOOK);
+                assert!(called.is_some(), "{self:?}: {answer:?}");
+                called
+            }
+            Self::Web | Self::Grpc => {
+                let widget = Widget { name: NAME.to_owned(), look: LOOK.to_owned() };
+                assert_eq!(messages::<Widget>(&answer.body), [widget], "{self:?}: {answer:?}");
+                let status = answer.trailers.get("grpc-status").map(|code| code.as_bytes());
+                assert!(self == Self::Web || status == Some(b"0"), "{answer:?}");
+                None
+            }
+        }
     }
 }

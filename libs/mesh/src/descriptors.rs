@@ -77,6 +77,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_method_asks_is_found_by_the_options_name() {
+        let methods = proto::DESCRIPTORS.services().flat_map(|service| {
+            let methods: Vec<_> = service.methods().collect();
+            methods.into_iter().map(move |it| format!("/{}/{}", service.full_name(), it.name()))
+        });
+        let mut said = 0;
+        for path in methods {
+            assert_eq!(requirement(&path), rpc::Requirement::of_path(&path), "{path}");
+            said += usize::from(requirement(&path).is_some());
+        }
+        assert!(said > 10);
+        assert_eq!(requirement("/no.Such/Method"), None);
+    }
+
+    #[test]
     fn descriptors_that_are_malformed_or_late_are_refused() {
         // Which of the two depends on what other tests have looked at before.
         assert!(describe(b"\xff").is_err());
