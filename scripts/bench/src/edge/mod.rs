@@ -182,10 +182,9 @@ async fn compare(edge: &Side, row: Row, rounds: usize) -> anyhow::Result<Vec<Fig
             micros[side] += CpuMicros::of(*pid)?.since(&before, |_| true);
         }
         let seconds = f64::from(TURN_SECONDS) * 2.0;
-        for peer in 0..peers.len() {
-            let side = peer + 1;
-            cpu[peer].push((micros[0] / requests[0], micros[side] / requests[side]));
-            rate[peer].push((requests[0] / seconds, requests[side] / seconds));
+        for (side, (cpu, rate)) in (1_usize..).zip(cpu.iter_mut().zip(&mut rate)) {
+            cpu.push((micros[0] / requests[0], micros[side] / requests[side]));
+            rate.push((requests[0] / seconds, requests[side] / seconds));
         }
     }
     let mut figures = Vec::new();
