@@ -176,7 +176,7 @@ impl World {
             .tell_when_ready(tell_ready);
         for (name, widgets) in others {
             let routes = Routes::new(widgets.clone());
-            host = host.add(*name, any_port, async move |_| Ok(assembly(routes, &[Widgets::NAME])));
+            host = host.add(name, any_port, async move |_| Ok(assembly(routes, &[Widgets::NAME])));
         }
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();

@@ -70,7 +70,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: crate::audit_command::Command,
     },
-    /// Print the OpenAPI 3.1 document of the public API, as an edge serves it at /v1/openapi.json
+    /// Print the OpenAPI 3.1 document of the public API, as an edge without edge.descriptors_file serves it at /v1/openapi.json
     Openapi,
     /// The configuration
     Config {
