@@ -203,11 +203,7 @@ impl Item {
                     }
                     b'{' | b'[' => self.depth += 1,
                     b'}' | b']' if self.depth > 0 => self.depth -= 1,
-                    b',' | b']' => {
-                        if self.depth == 0 {
-                            return Ok(Some(at));
-                        }
-                    }
+                    b',' | b']' if self.depth == 0 => return Ok(Some(at)),
                     _ => {}
                 }
             }
