@@ -114,8 +114,9 @@ where
     let called = client.unary(call, path, BytesCodec);
     let answer = tokio::time::timeout_at(deadline.0.into(), called).await;
     let answer = answer.map_err(|_| Fault::deadline_exceeded())?;
-    let (metadata, message, _) =
-        answer.map_err(|status| Fault::from(status).under_condition(is_conditional))?.into_parts();
+    let (metadata, message, _) = answer
+        .map_err(|status| Fault::from(statuses::unread(status)).under_condition(is_conditional))?
+        .into_parts();
     let mut response =
         reply(&found, &head, &message)?.answer(&head.headers, is_read(&head.method)).await?;
     pass_metadata(metadata.into_headers(), response.headers_mut());
@@ -172,7 +173,7 @@ async fn stream_answer(
         if is_raw { Framing::Raw } else { Framing::accepted(text(client, &header::ACCEPT)) };
     let (metadata, mut messages, _) = streaming.into_parts();
     let first = match tokio::time::timeout(FIRST_MESSAGE_WAIT, messages.message()).await {
-        Ok(first) => Some(first?),
+        Ok(first) => Some(first.map_err(statuses::unread)?),
         Err(_) => None,
     };
     let media_type = match &first {

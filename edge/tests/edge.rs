@@ -3,6 +3,8 @@
 
 mod edge {
     mod api;
+    mod attacks;
+    mod breaking;
     mod browsers;
     mod caching;
     mod clients;
@@ -14,7 +16,9 @@ mod edge {
     mod port;
     mod protocols;
     mod rates;
+    mod raw;
     mod redirects;
+    mod signing_keys;
     mod streams;
     mod tokens;
     mod world;

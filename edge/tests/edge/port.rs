@@ -306,15 +306,22 @@ async fn heads_over_their_limit_are_refused() {
 #[tokio::test]
 async fn a_client_that_resets_what_it_opens_loses_its_connection() {
     let port = Port::open(Hello { waits: true, ..Hello::default() }, None).await;
-    let (mut sender, connection) =
-        h2::client::handshake(port.connect().await).await.expect("HTTP/2");
+    let error = reset_until_ended(port.address, "/").await;
+    assert_eq!(error.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM), "{error}");
+}
+
+/// Opens streams for a path and resets them, until the connection is ended for that; says how.
+pub(super) async fn reset_until_ended(address: SocketAddr, path: &'static str) -> h2::Error {
+    let stream = TcpStream::connect(address).await.expect("it listens");
+    let (mut sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
     let mut driver = JoinSet::new();
     driver.spawn(connection);
     let resetting = async {
         loop {
             // All of these go out before the server is heard.
             for _ in 0..100 {
-                let request = Request::get("http://localhost/").body(()).expect("good");
+                let uri = format!("http://localhost{path}");
+                let request = Request::get(uri).body(()).expect("good");
                 match sender.send_request(request, false) {
                     Ok((_, mut stream)) => stream.send_reset(h2::Reason::CANCEL),
                     Err(_) => return,
@@ -328,17 +335,21 @@ async fn a_client_that_resets_what_it_opens_loses_its_connection() {
     };
     tokio::time::timeout(PATIENCE, resetting).await.expect("it is ended");
     let ended = driver.join_next().await.expect("driven").expect("no panic");
-    let error = ended.expect_err("not a clean end");
-    assert_eq!(error.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM), "{error}");
+    ended.expect_err("not a clean end")
 }
 
 /// R58: CONTINUATION frames without an end.
 #[tokio::test]
 async fn a_head_that_never_ends_loses_its_connection() {
+    let port = Port::open(Hello::default(), None).await;
+    continue_until_ended(port.address).await;
+}
+
+/// Goes on with a head, until the connection is ended for that.
+pub(super) async fn continue_until_ended(address: SocketAddr) {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
-    let port = Port::open(Hello::default(), None).await;
-    let mut stream = port.connect().await;
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
     // A literal header with a name of one character and a value of 1,000, never indexed.
     let field = [&[0x10, 1, b'x', 0x7f, 0xe9, 0x06][..], &[b'v'; 1_000]].concat();
     let length = u8::try_from(field.len() >> 8).expect("short");

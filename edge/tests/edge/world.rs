@@ -37,6 +37,7 @@ use super::clients::Connection;
 use super::clients::PATIENCE;
 use super::clients::request;
 use super::doubles::Doubles;
+use super::raw::Raw;
 
 /// A running edge and what is behind it.
 pub(super) struct World {
@@ -52,6 +53,24 @@ pub(super) struct World {
     limits: PathBuf,
     running: JoinSet<anyhow::Result<()>>,
     _folder: tempfile::TempDir,
+}
+
+/// What a world is made of.
+pub(super) struct Setup {
+    pub(super) limits: String,
+    /// What is behind the edge, as it is from the beginning.
+    pub(super) doubles: Doubles,
+    /// Where the edge keeps what it keeps, in the folder `edge`.
+    pub(super) folder: tempfile::TempDir,
+    /// Another bus than one in the folder.
+    pub(super) bus: Option<String>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { limits: LIFTED.to_owned(), doubles: Doubles::new(), folder, bus: None }
+    }
 }
 
 /// Limits that no test comes near which is not about them.
@@ -75,10 +94,13 @@ impl World {
 
     /// With these limits.
     pub(super) async fn limited(limits: &str, configure: impl FnOnce(&mut edge::Config)) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        Self::set_up(Setup { limits: limits.to_owned(), ..Setup::default() }, configure).await
+    }
+
+    pub(super) async fn set_up(setup: Setup, configure: impl FnOnce(&mut edge::Config)) -> Self {
+        let Setup { limits, doubles, folder, bus } = setup;
         let limits_file = folder.path().join("limits.toml");
         std::fs::write(&limits_file, limits).expect("written");
-        let doubles = Doubles::new();
         let key = ApiKey::generate().expect("entropy");
         let scopes = [Scope::LinksRead, Scope::LinksWrite, Scope::AnalyticsRead];
         let workspace = WorkspaceId::new();
@@ -99,6 +121,7 @@ impl World {
         host_config.host.data = folder.path().to_owned();
         host_config.host.admin_listen = any_port;
         host_config.host.instance = Some("test".to_owned());
+        host_config.bus.uri = bus.or(host_config.bus.uri);
 
         let (tell_address, address) = oneshot::channel();
         let (tell_bus, bus) = oneshot::channel();
@@ -107,8 +130,9 @@ impl World {
             (doubles.clone(), doubles.clone(), doubles.clone());
         let host = service::Host::new(host_config, "test")
             .add("links", any_port, async move |_| {
-                let routes = Routes::new(ResolverServiceServer::new(for_links.clone()))
-                    .add_service(LinksServiceServer::new(for_links));
+                let links = LinksServiceServer::new(for_links.clone());
+                let routes = Routes::new(Raw::before(links, &for_links))
+                    .add_service(ResolverServiceServer::new(for_links));
                 Ok(assembly(routes, &LINKS))
             })
             .add("identity", any_port, async move |_| {
@@ -117,7 +141,8 @@ impl World {
                 Ok(assembly(routes, &IDENTITY))
             })
             .add("analytics", any_port, async move |_| {
-                let routes = Routes::new(AnalyticsServiceServer::new(for_analytics.clone()))
+                let clicks = AnalyticsServiceServer::new(for_analytics.clone());
+                let routes = Routes::new(Raw::before(clicks, &for_analytics))
                     .add_service(SaltsServiceServer::new(for_analytics));
                 Ok(assembly(routes, &ANALYTICS))
             })
