@@ -26,7 +26,7 @@ use crate::access;
 use crate::body::Body;
 use crate::body::BoxError;
 use crate::caching;
-use crate::conditional::Precondition;
+use crate::conditional;
 use crate::conditional::Version;
 use crate::cors::HOP_BY_HOP;
 use crate::fault;
@@ -87,58 +87,99 @@ where
 {
     let (head, body) = request.into_parts();
     let deadline = upstream::deadline(&head.headers, method, Instant::now())?;
-    let mut metadata = gateway.admit(method, &head).await?;
+    let metadata = gateway.admit(method, &head).await?;
     access::note(&head.extensions, &metadata);
     let body = upstream::read_body(body, gateway.body_bytes_max, deadline).await?;
-    let (message, is_conditional) = message(&found, &head, &body)?;
+    let message = message(&found, &head, &body)?;
     let message = idempotency::identified(method, &head.headers, message)?;
-
-    let left = HeaderValue::try_from(deadline.header(Instant::now()))
-        .expect("digits and a letter make a header");
-    metadata.insert(HeaderName::from_static(Deadline::HEADER), left);
-    let mut call = tonic::Request::new(message);
-    *call.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
-    let services = MapResponse::new(gateway.mesh.clone(), statuses::answer);
-    let mut client = tonic::client::Grpc::new(services).max_decoding_message_size(REPLY_BYTES_MAX);
-    let path = PathAndQuery::from_static(&method.path);
-
+    // A read's conditions are compared here, with what is answered.
+    let versions =
+        if is_read(&head.method) { Vec::new() } else { conditional::wanted(&head.headers)? };
+    let conditional = versions.iter().map(|etag| found.with_etag(&message, etag));
+    let conditional = conditional.collect::<Result<Vec<_>, _>>()?;
     if method.server_streams {
-        let started = tokio::time::timeout_at(
-            deadline.0.into(),
-            client.server_streaming(call, path, BytesCodec),
-        );
-        let streaming = started.await.map_err(|_| Fault::deadline_exceeded())??;
+        let (mut client, call) = call(gateway, metadata, message, deadline);
+        let path = PathAndQuery::from_static(&method.path);
+        let started = client.server_streaming(call, path, BytesCodec);
+        let streaming = tokio::time::timeout_at(deadline.0.into(), started).await;
+        let streaming = streaming.map_err(|_| Fault::deadline_exceeded())??;
         let leaving = gateway.leaving.clone();
         return stream_answer(found, &head.headers, streaming, deadline, leaving).await;
     }
-    let called = client.unary(call, path, BytesCodec);
-    let answer = tokio::time::timeout_at(deadline.0.into(), called).await;
-    let answer = answer.map_err(|_| Fault::deadline_exceeded())?;
-    let (metadata, message, _) = answer
-        .map_err(|status| Fault::from(statuses::unread(status)).under_condition(is_conditional))?
-        .into_parts();
+    let answer = if conditional.is_empty() {
+        unary(gateway, method, metadata, message, deadline).await?
+    } else {
+        Box::pin(change(gateway, method, &metadata, conditional, deadline)).await?
+    };
+    let (metadata, message, _) = answer.into_parts();
     let mut response =
         reply(&found, &head, &message)?.answer(&head.headers, is_read(&head.method)).await?;
     pass_metadata(metadata.into_headers(), response.headers_mut());
     Ok(response)
 }
 
-/// The method's message, and whether the client made it a condition that nothing has changed.
-fn message(found: &Match<'_>, head: &Parts, body: &[u8]) -> Result<(Bytes, bool), Fault> {
+type Services = MapResponse<mesh::Mesh, fn(Response<mesh::Body>) -> Response<tonic::body::Body>>;
+
+/// A call, and what makes it.
+fn call(
+    gateway: &Gateway,
+    mut metadata: HeaderMap,
+    message: Bytes,
+    deadline: Deadline,
+) -> (tonic::client::Grpc<Services>, tonic::Request<Bytes>) {
+    let left = HeaderValue::try_from(deadline.header(Instant::now()))
+        .expect("digits and a letter make a header");
+    metadata.insert(HeaderName::from_static(Deadline::HEADER), left);
+    let mut call = tonic::Request::new(message);
+    *call.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
+    let services = MapResponse::new(gateway.mesh.clone(), statuses::answer as fn(_) -> _);
+    let client = tonic::client::Grpc::new(services).max_decoding_message_size(REPLY_BYTES_MAX);
+    (client, call)
+}
+
+/// Calls a method that answers with one message.
+async fn unary(
+    gateway: &Gateway,
+    method: &'static Method,
+    metadata: HeaderMap,
+    message: Bytes,
+    deadline: Deadline,
+) -> Result<tonic::Response<Bytes>, Fault> {
+    let (mut client, call) = call(gateway, metadata, message, deadline);
+    let called = client.unary(call, PathAndQuery::from_static(&method.path), BytesCodec);
+    let answer = tokio::time::timeout_at(deadline.0.into(), called).await;
+    let answer = answer.map_err(|_| Fault::deadline_exceeded())?;
+    answer.map_err(|status| Fault::from(statuses::unread(status)))
+}
+
+/// Makes a change that is meant for any of some versions: the service compares one and changes at once, so they are tried in order.
+/// What was done under a request id for a later one is found there again.
+async fn change(
+    gateway: &Gateway,
+    method: &'static Method,
+    metadata: &HeaderMap,
+    messages: Vec<Bytes>,
+    deadline: Deadline,
+) -> Result<tonic::Response<Bytes>, Fault> {
+    let mut reused = None;
+    for message in messages {
+        match unary(gateway, method, metadata.clone(), message, deadline).await {
+            Err(fault) if fault.is_of_another_version() => {}
+            Err(fault) if fault.is_request_id_reused() => reused = Some(fault),
+            done => return done,
+        }
+    }
+    Err(reused.unwrap_or_else(Fault::precondition_failed))
+}
+
+/// The method's message.
+fn message(found: &Match<'_>, head: &Parts, body: &[u8]) -> Result<Bytes, Fault> {
     let resumed = resumed_query(found, &head.headers, head.uri.query());
-    let message = found.request(RequestParts {
+    Ok(found.request(RequestParts {
         query: resumed.as_deref().or_else(|| head.uri.query()),
         content_type: text(&head.headers, &header::CONTENT_TYPE),
         body,
-    })?;
-    if is_read(&head.method) {
-        // Compared here, with what is answered.
-        return Ok((message, false));
-    }
-    match Precondition::of(&head.headers)? {
-        None | Some(Precondition::Exists) => Ok((message, false)),
-        Some(Precondition::Is(etag)) => Ok((found.with_etag(&message, &etag)?, true)),
-    }
+    })?)
 }
 
 fn is_read(method: &http::Method) -> bool {

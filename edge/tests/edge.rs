@@ -7,6 +7,7 @@ mod edge {
     mod breaking;
     mod browsers;
     mod caching;
+    mod cdn;
     mod clients;
     mod documents;
     mod doubles;

@@ -193,6 +193,32 @@ async fn an_answer_of_one_message_without_its_end_is_none() {
     }
 }
 
+/// R24: what a proxy in between says in HTTP alone.
+#[tokio::test]
+async fn r24_an_answer_that_is_no_grpc_has_the_code_of_its_status() {
+    let world = World::start().await;
+    for (status, rest, code) in [
+        (400, 500, tonic::Code::Internal),
+        (401, 401, tonic::Code::Unauthenticated),
+        (403, 403, tonic::Code::PermissionDenied),
+        (404, 501, tonic::Code::Unimplemented),
+        (429, 503, tonic::Code::Unavailable),
+        (500, 500, tonic::Code::Unknown),
+        (502, 503, tonic::Code::Unavailable),
+        (503, 503, tonic::Code::Unavailable),
+        (504, 503, tonic::Code::Unavailable),
+    ] {
+        let end = End::Http(status);
+        world.doubles.state().raw = Some(raw::Answer { frames: Vec::new(), end });
+        let answer = ask(&world, 2, Asks::Rest("application/json"), false).await;
+        assert_eq!(answer.problem().0, rest, "{status}");
+        let answer = ask(&world, 2, Asks::As("application/grpc"), false).await;
+        let headers = if answer.trailers.is_empty() { &answer.headers } else { &answer.trailers };
+        let said = tonic::Status::from_header_map(headers).map(|status| status.code());
+        assert_eq!(said, Some(code), "{status}");
+    }
+}
+
 /// The fault list, 3: an answer over the limit is the service's fault, and said.
 #[tokio::test]
 async fn an_answer_over_the_limit_is_a_failure_and_never_empty_or_the_clients_fault() {

@@ -296,6 +296,12 @@ impl links::links_service_server::LinksService for Doubles {
         self.called(&request)?;
         let mut link = request.into_inner().link.unwrap_or_default();
         let mut state = self.state();
+        if link.name.ends_with("missing") {
+            return Err(rpc::Error::not_found(link.name).into());
+        }
+        if link.etag == "taken" {
+            return Err(rpc::Error::request_id_reused().into());
+        }
         if !link.etag.is_empty() && link.etag != state.link_etag {
             return Err(rpc::Error::etag_mismatch().into());
         }

@@ -37,6 +37,8 @@ pub(super) enum End {
     Silent,
     /// In the middle of it.
     Broken,
+    /// Something else than gRPC, under this status of HTTP.
+    Http(u16),
 }
 
 impl End {
@@ -90,10 +92,14 @@ where
 
 impl Answer {
     fn into_response(self) -> Response<Body> {
+        if let End::Http(status) = self.end {
+            let response = Response::builder().status(status).header("content-type", "text/html");
+            return response.body(Body::empty()).expect("a status");
+        }
         let frames = self.frames.into_iter().map(|frame| Ok(Frame::data(frame)));
         let end = match self.end {
             End::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
-            End::Silent => None,
+            End::Silent | End::Http(_) => None,
             End::Broken => Some(Err(Status::data_loss("told to break off"))),
         };
         // The pieces are not one: what comes with the end is not to be lost with it.

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::clients::Connection;
 use super::clients::request;
+use super::port;
 use super::world::Setup;
 use super::world::World;
 use super::world::route;
@@ -149,6 +150,26 @@ async fn r57_at_the_spools_bound_redirects_answer_and_what_is_lost_is_counted() 
     assert_eq!(kept, Some(all - before - 10.0), "each is kept or counted as lost");
     let bytes = world.metric("spool_bytes{service=\"edge\"}").await.expect("a number");
     assert!(bytes <= BOUND as f64, "{bytes}");
+}
+
+#[tokio::test]
+async fn a_redirect_over_tls_has_browsers_come_by_tls_the_next_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = port::write_certificate(folder.path());
+    let world = World::with(|config| config.tls = Some(port::files(folder.path()))).await;
+    world.put("sale", 1, Some(route("https://shop.example")));
+    let click = async || {
+        let stream = port::handshake(world.address, &root, "http/1.1").await.expect("TLS");
+        Connection::http1_over(stream).await.send(request("GET", "/sale", &[], "")).await
+    };
+    world.eventually("it redirects", async || click().await.status == 302).await;
+    let answer = click().await;
+    assert_eq!(answer.header("strict-transport-security"), Some("max-age=31536000"));
+    assert_eq!(answer.header("referrer-policy"), None, "it would hold for where it leads");
+    let plain = World::start().await;
+    plain.put("sale", 1, Some(route("https://shop.example")));
+    let answer = plain.send("GET", "/sale", &[]).await;
+    assert_eq!((answer.status, answer.header("strict-transport-security")), (302, None));
 }
 
 /// R56, R55: nothing that is no redirect is kept by anyone.
