@@ -10,6 +10,7 @@
 
 mod caller;
 mod clock;
+mod lease;
 mod local;
 mod metrics;
 mod rules;
@@ -38,10 +39,15 @@ use crate::limits::caller::Caller;
 use crate::limits::caller::Kind;
 use crate::limits::caller::Taken;
 use crate::limits::clock::Clock;
+use crate::limits::lease::Leases;
+use crate::limits::lease::Refill;
+use crate::limits::lease::Step;
 use crate::limits::local::Table;
 use crate::limits::metrics::Metrics;
+use crate::limits::rules::RULES_MAX;
 use crate::limits::rules::Rule;
 use crate::limits::rules::Rules;
+use crate::limits::store::Ask;
 use crate::limits::store::Decided;
 use crate::limits::store::Store;
 use crate::limits::store::StoreMetrics;
@@ -82,6 +88,7 @@ struct Inner {
     rules: ArcSwap<Rules>,
     store: Option<Store>,
     callers: Table,
+    leases: Leases,
     redirects: Table,
     hasher: RandomState,
     visitors: Visitors,
@@ -134,6 +141,7 @@ impl Limits {
             rules: ArcSwap::from_pointee(rules),
             store,
             callers: Table::new(CALLERS_MAX),
+            leases: Leases::new(),
             redirects: Table::new(VISITORS_MAX),
             hasher: RandomState::new(),
             visitors: options.visitors,
@@ -178,7 +186,7 @@ impl Limits {
         };
         let of_service = service.map_or(&[][..], |service| rules.service(service));
         let all: Vec<&Arc<Rule>> = std::iter::once(&rules.address).chain(of_service).collect();
-        let (verdict, taken) = self.take(&caller, &all).await;
+        let (verdict, taken) = self.take(&caller, &all, None).await;
         (verdict, Charge { caller, rule: Arc::clone(&rules.address), taken })
     }
 
@@ -209,46 +217,87 @@ impl Limits {
         let caller = Caller { kind, id: Some(id), hash: self.0.hasher.hash_one((kind, id)) };
         let tier = rules.tier(proved.tier);
         let all: Vec<&Arc<Rule>> = std::iter::once(tier).chain(rules.service(service)).collect();
-        self.take(&caller, &all).await.0
+        let lease = self.0.hasher.hash_one((caller.hash, service));
+        self.take(&caller, &all, Some(lease)).await.0
     }
 
-    async fn take(&self, caller: &Caller, rules: &[&Arc<Rule>]) -> (Verdict, Taken) {
-        let decided = match &self.0.store {
-            Some(store) => self.ask(store, caller, rules).await,
-            None => None,
+    /// Takes a request; ahead of time too if it is told under what to keep those.
+    async fn take(
+        &self,
+        caller: &Caller,
+        rules: &[&Arc<Rule>],
+        lease: Option<u64>,
+    ) -> (Verdict, Taken) {
+        let Some(store) = &self.0.store else { return self.take_alone(caller, rules) };
+        let asked = self.0.clock.now();
+        let step = match lease {
+            Some(lease) => self.0.leases.take(lease, rules, self.edges(), asked),
+            None => Step::Ask,
         };
-        let (decided, shares, taken) = match decided {
-            Some(decided) => {
-                let now = self.0.clock.now();
-                for (rule, ahead) in rules.iter().zip(&decided.ahead) {
-                    self.0.callers.learn(self.key(caller, rule), *ahead, now);
-                }
-                (decided, 1, Taken::InRedis)
+        let refill = match step {
+            Step::Taken(ahead) => {
+                let decided = Decided { refused: None, granted: 1, ahead };
+                return (self.verdict(caller, rules, &decided, 1), Taken::InRedis);
             }
-            None => {
-                let shares = self.edges();
-                (self.take_here(caller, rules, shares), shares, Taken::Here { shares })
-            }
+            Step::Ask => None,
+            Step::Refill(refill) => Some(refill),
         };
+        let Some(mut decided) = self.ask(store, caller, rules, refill.as_ref()).await else {
+            return self.take_alone(caller, rules);
+        };
+        let now = self.0.clock.now();
+        for (rule, ahead) in rules.iter().zip(decided.ahead) {
+            self.0.callers.learn(self.key(caller, rule), ahead, now);
+        }
+        if let Some(refill) = refill {
+            // What its caller is told is how it stands without what was taken in advance.
+            decided.ahead = refill.fill(decided.granted, asked, decided.ahead);
+        }
+        (self.verdict(caller, rules, &decided, 1), Taken::InRedis)
+    }
+
+    fn verdict(
+        &self,
+        caller: &Caller,
+        rules: &[&Arc<Rule>],
+        decided: &Decided,
+        shares: u32,
+    ) -> Verdict {
         if let Some((place, _)) = decided.refused {
             self.0.metrics.refuse(&rules[place].name);
         }
-        (Verdict::new(caller.kind, caller.id, rules, &decided, shares), taken)
+        Verdict::new(caller.kind, caller.id, rules, decided, shares)
     }
 
-    async fn ask(&self, store: &Store, caller: &Caller, rules: &[&Arc<Rule>]) -> Option<Decided> {
-        if !store.is_live() {
+    async fn ask(
+        &self,
+        store: &Store,
+        caller: &Caller,
+        rules: &[&Arc<Rule>],
+        refill: Option<&Refill<'_>>,
+    ) -> Option<Decided> {
+        if !store.is_live() || caller.id.is_none() {
             return None;
         }
-        let buckets: Option<Vec<String>> = rules.iter().map(|rule| caller.bucket(rule)).collect();
-        let rules: Vec<&Rule> = rules.iter().map(|rule| &***rule).collect();
-        store.take(&buckets?, &rules, self.0.clock.for_redis()).await
+        let back = refill.map_or([0; RULES_MAX], |refill| refill.back);
+        let buckets = rules.iter().zip(back).filter_map(|(rule, back)| {
+            let (interval, burst) = rule.micros();
+            Some(Ask { bucket: caller.bucket(rule)?, interval, burst, back })
+        });
+        let requests = refill.map_or(1, |refill| refill.requests);
+        store.take(buckets, requests, self.0.clock.for_redis()).await
     }
 
-    /// Decides alone, at a share.
+    /// Decides without Redis, at this edge's share.
+    fn take_alone(&self, caller: &Caller, rules: &[&Arc<Rule>]) -> (Verdict, Taken) {
+        let shares = self.edges();
+        let decided = self.take_here(caller, rules, shares);
+        (self.verdict(caller, rules, &decided, shares), Taken::Here { shares })
+    }
+
     fn take_here(&self, caller: &Caller, rules: &[&Arc<Rule>], shares: u32) -> Decided {
         let (table, now) = (&self.0.callers, self.0.clock.now());
-        let (mut refused, mut ahead) = (None, Vec::with_capacity(rules.len()));
+        let (mut refused, mut ahead) = (None, [Duration::ZERO; RULES_MAX]);
         for (place, rule) in rules.iter().enumerate() {
             let (key, rate) = (self.key(caller, rule), rule.share(shares));
             let taken = match refused {
@@ -268,10 +317,10 @@ impl Limits {
                 }
             }
         }
-        for rule in rules {
-            ahead.push(table.ahead(self.key(caller, rule), now));
+        for (ahead, rule) in ahead.iter_mut().zip(rules) {
+            *ahead = table.ahead(self.key(caller, rule), now);
         }
-        Decided { refused, ahead }
+        Decided { refused, granted: refused.is_none().into(), ahead }
     }
 
     fn key(&self, caller: &Caller, rule: &Rule) -> u64 {

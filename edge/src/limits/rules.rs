@@ -27,6 +27,8 @@ const HOUR: Duration = Duration::from_hours(1);
 /// The most that a limit may allow. Redis counts whole microseconds between two requests, of which these are six in a minute;
 /// a second of redirects is counted by an edge's own clock, which lets at most one through in each of its ticks.
 const REQUESTS_MAX: u32 = 10_000_000;
+/// Limits that apply to one request: a tier's, and a service's minute and hour.
+pub(super) const RULES_MAX: usize = 3;
 /// Services that may have limits of their own.
 const SERVICES_MAX: usize = 64;
 /// Bytes of a service's name.
