@@ -1,9 +1,11 @@
 //! Clients that mean harm, before the whole edge: each loses its connection or is refused, and the others are served meanwhile. The
 //! fault list, 8 and 11.
 
+use std::cell::Cell;
 use std::time::Duration;
 use std::time::Instant;
 
+use proto::analytics::v1::WatchClicksResponse;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -12,8 +14,11 @@ use tokio::task::JoinSet;
 
 use super::clients::Connection;
 use super::clients::PATIENCE;
+use super::clients::frame;
 use super::clients::request;
 use super::port;
+use super::raw;
+use super::raw::End;
 use super::world::World;
 use super::world::route;
 
@@ -151,6 +156,49 @@ async fn a_body_that_never_comes_ends_at_its_deadline_while_others_are_served() 
     }
     until_all_are_ended(&world, attackers).await;
     assert!(world.doubles.state().calls.is_empty(), "no service heard of any");
+}
+
+/// What a client does not read the edge does not read either, but for what fits into bounded buffers.
+#[tokio::test]
+async fn a_client_that_reads_nothing_makes_the_edge_hold_little() {
+    const MESSAGE_BYTES: usize = 64 << 10;
+    const MESSAGES: usize = 4_000;
+    /// Of the kernel's buffers most.
+    const HELD_BYTES_MAX: usize = 32 << 20;
+    /// Looks in a row at which nothing more was read.
+    const STILL: u32 = 30;
+    let world = serving().await;
+    let bearer = world.bearer();
+    let message = WatchClicksResponse {
+        resume_token: "x".repeat(MESSAGE_BYTES),
+        ..WatchClicksResponse::default()
+    };
+    let frames = vec![frame(&message); MESSAGES];
+    let end = End::saying(&[("grpc-status", b"0")]);
+    world.doubles.state().raw = Some(raw::Answer { frames, end });
+    let path = format!("{}/clicks:watch", world.workspace());
+    let headers = [("authorization", bearer.as_str()), ("accept", "text/event-stream")];
+    for version in [1, 2] {
+        world.doubles.state().raw_pieces = 0;
+        let (mut connection, uri) = match version {
+            1 => (Connection::http1(world.address).await, path.clone()),
+            _ => (Connection::http2(world.address).await, world.uri(&path)),
+        };
+        let answer = connection.head(request("GET", &uri, &headers, "")).await;
+        assert_eq!(answer.status(), 200);
+        let seen = Cell::new((0, 0));
+        let is_still = async || {
+            let (before, still) = seen.get();
+            let now = world.doubles.state().raw_pieces;
+            seen.set((now, if now == before { still + 1 } else { 0 }));
+            still >= STILL
+        };
+        world.eventually("nothing more is read", is_still).await;
+        let held = seen.get().0 * MESSAGE_BYTES;
+        assert!((1..HELD_BYTES_MAX).contains(&held), "HTTP/{version}: {held} bytes");
+        is_served(&world).await;
+        drop(answer);
+    }
 }
 
 /// Who leaves in the middle of a stream, or of a call, leaves nothing running behind the edge: R43.

@@ -59,6 +59,8 @@ pub(super) struct State {
     pub(super) failure: Option<Status>,
     /// What is answered instead, byte by byte, to calls of the public services.
     pub(super) raw: Option<Answer>,
+    /// How many pieces of that were taken.
+    pub(super) raw_pieces: usize,
     /// The keys of access tokens that are published, if other than the one that `identity` signs with.
     pub(super) published: Option<Vec<identity::JsonWebKey>>,
     pub(super) publications: usize,

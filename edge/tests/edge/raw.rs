@@ -84,14 +84,17 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         match self.doubles.state().raw.clone() {
-            Some(answer) => Box::pin(std::future::ready(Ok(answer.into_response()))),
+            Some(answer) => {
+                let response = answer.into_response(self.doubles.clone());
+                Box::pin(std::future::ready(Ok(response)))
+            }
             None => Box::pin(self.inner.clone().oneshot(request)),
         }
     }
 }
 
 impl Answer {
-    fn into_response(self) -> Response<Body> {
+    fn into_response(self, doubles: Doubles) -> Response<Body> {
         if let End::Http(status) = self.end {
             let response = Response::builder().status(status).header("content-type", "text/html");
             return response.body(Body::empty()).expect("a status");
@@ -103,9 +106,12 @@ impl Answer {
             End::Broken => Some(Err(Status::data_loss("told to break off"))),
         };
         // The pieces are not one: what comes with the end is not to be lost with it.
-        let pieces = stream::iter(frames.chain(end)).then(async |piece| {
-            tokio::task::yield_now().await;
-            piece
+        let pieces = stream::iter(frames.chain(end)).then(move |piece| {
+            doubles.state().raw_pieces += 1;
+            async {
+                tokio::task::yield_now().await;
+                piece
+            }
         });
         let mut response = Response::new(Body::new(StreamBody::new(Box::pin(pieces))));
         let grpc = HeaderValue::from_static("application/grpc");
