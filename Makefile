@@ -68,13 +68,13 @@ lint: ## formatting, clippy, protos, manifests, shell scripts
 .PHONY: bench
 bench: ## what it costs, beside peers in the same run; make bench-NAME for one
 	@scripts/setup.sh bench
-	@$(BUILD) --bin bench --release
-	@target/release/bench
+	@$(BUILD) --bin bench --profile dist
+	@target/dist/bench
 
 bench-%:
 	@scripts/setup.sh bench
-	@$(BUILD) --bin bench --release
-	@target/release/bench $*
+	@$(BUILD) --bin bench --profile dist
+	@target/dist/bench $*
 
 .PHONY: fmt
 fmt: ## format the code

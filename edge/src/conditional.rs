@@ -100,6 +100,18 @@ pub(crate) fn wanted(headers: &HeaderMap) -> Result<Vec<String>, Fault> {
     }
 }
 
+/// The same of what a client streams, which can't be sent again for another version.
+///
+/// # Errors
+/// As for [`wanted`]; more than one version.
+pub(crate) fn wanted_of_stream(headers: &HeaderMap) -> Result<Option<String>, Fault> {
+    let mut versions = wanted(headers)?;
+    if versions.len() > 1 {
+        return Err(refused("if-match", "must name one version where the client streams"));
+    }
+    Ok(versions.pop())
+}
+
 fn refused(header: &str, why: &str) -> Fault {
     Error::invalid(header, why).into()
 }

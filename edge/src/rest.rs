@@ -11,14 +11,13 @@ use http::Request;
 use http::Response;
 use http::header;
 use http::request::Parts;
-use http::uri::PathAndQuery;
 use rpc::Deadline;
 use rpc::Error;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
+use tonic::metadata::MetadataMap;
 use tower::util::MapResponse;
 use transcode::Framing;
-use transcode::Lookup;
 use transcode::Match;
 use transcode::RequestParts;
 
@@ -31,15 +30,16 @@ use crate::conditional::Version;
 use crate::cors::HOP_BY_HOP;
 use crate::fault;
 use crate::fault::Fault;
+use crate::gateway;
 use crate::gateway::Gateway;
 use crate::idempotency;
-use crate::methods;
-use crate::methods::ROUTES;
 use crate::protocols::Backend as _;
 use crate::protocols::Method;
 use crate::reply::Reply;
+use crate::rest_stream;
 use crate::statuses;
 use crate::stream;
+use crate::stream::Ends;
 use crate::stream::Told;
 use crate::upstream;
 use crate::upstream::BytesCodec;
@@ -62,29 +62,20 @@ const OURS: [HeaderName; 8] = [
 ];
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// What a REST path leads to, for metrics and for the call.
-pub(crate) fn find<B>(request: &Request<B>) -> Result<(Match<'static>, &'static Method), Fault> {
-    match ROUTES.find(request.method(), request.uri().path()) {
-        Lookup::Found(found) => {
-            let method = methods::find(&found.route.grpc_path).ok_or_else(Fault::path_unknown)?;
-            Ok((found, method))
-        }
-        Lookup::MethodNotAllowed { allow } => Err(Fault::method_not_allowed(&allow)),
-        Lookup::NotFound => Err(Fault::path_unknown()),
-    }
-}
-
 /// Answers a REST request.
 pub(crate) async fn answer<B>(
     gateway: &Gateway,
-    found: Match<'static>,
-    method: &'static Method,
+    found: Match,
+    method: &Method,
     request: Request<B>,
 ) -> Result<Response<Body>, Fault>
 where
-    B: http_body::Body<Data = Bytes>,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
+    if method.client_streams {
+        return Box::pin(rest_stream::answer(gateway, found, method, request)).await;
+    }
     let (head, body) = request.into_parts();
     let deadline = upstream::deadline(&head.headers, method, Instant::now())?;
     let metadata = gateway.admit(method, &head).await?;
@@ -98,13 +89,16 @@ where
     let conditional = versions.iter().map(|etag| found.with_etag(&message, etag));
     let conditional = conditional.collect::<Result<Vec<_>, _>>()?;
     if method.server_streams {
-        let (mut client, call) = call(gateway, metadata, message, deadline);
-        let path = PathAndQuery::from_static(&method.path);
-        let started = client.server_streaming(call, path, BytesCodec);
+        let call = call(method, metadata, message, deadline);
+        let mut client = client(gateway);
+        let started = client.server_streaming(call, method.path_and_query.clone(), BytesCodec);
         let streaming = tokio::time::timeout_at(deadline.0.into(), started).await;
         let streaming = streaming.map_err(|_| Fault::deadline_exceeded())??;
         let leaving = gateway.leaving.clone();
-        return stream_answer(found, &head.headers, streaming, deadline, leaving).await;
+        let (metadata, mut messages, _) = streaming.into_parts();
+        let first = first_message(&found, &mut messages, deadline, &leaving).await?;
+        let ends = Ends { deadline, leaving, refused: None };
+        return stream_answer(found, &head.headers, metadata, first, messages, ends);
     }
     let answer = if conditional.is_empty() {
         unary(gateway, method, metadata, message, deadline).await?
@@ -112,41 +106,62 @@ where
         Box::pin(change(gateway, method, &metadata, conditional, deadline)).await?
     };
     let (metadata, message, _) = answer.into_parts();
-    let mut response =
-        reply(&found, &head, &message)?.answer(&head.headers, is_read(&head.method)).await?;
+    single_answer(&found, method, &head, &message, metadata).await
+}
+
+/// What calls services, and mends their answers.
+pub(crate) fn client(
+    gateway: &Gateway,
+) -> tonic::client::Grpc<
+    MapResponse<mesh::Mesh, impl Fn(Response<mesh::Body>) -> Response<tonic::body::Body> + Clone>,
+> {
+    let services = MapResponse::new(gateway.mesh.clone(), statuses::answer);
+    tonic::client::Grpc::new(services).max_decoding_message_size(REPLY_BYTES_MAX)
+}
+
+/// An answer of one message.
+pub(crate) async fn single_answer(
+    found: &Match,
+    method: &Method,
+    head: &Parts,
+    message: &[u8],
+    metadata: MetadataMap,
+) -> Result<Response<Body>, Fault> {
+    let reply = reply(found, method, head, message)?;
+    let mut response = reply.answer(&head.headers, is_read(&head.method)).await?;
     pass_metadata(metadata.into_headers(), response.headers_mut());
     Ok(response)
 }
 
-type Services = MapResponse<mesh::Mesh, fn(Response<mesh::Body>) -> Response<tonic::body::Body>>;
-
-/// A call, and what makes it.
+/// A call as its service gets it.
 fn call(
-    gateway: &Gateway,
+    method: &Method,
     mut metadata: HeaderMap,
     message: Bytes,
     deadline: Deadline,
-) -> (tonic::client::Grpc<Services>, tonic::Request<Bytes>) {
+) -> tonic::Request<Bytes> {
     let left = HeaderValue::try_from(deadline.header(Instant::now()))
         .expect("digits and a letter make a header");
     metadata.insert(HeaderName::from_static(Deadline::HEADER), left);
     let mut call = tonic::Request::new(message);
-    *call.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
-    let services = MapResponse::new(gateway.mesh.clone(), statuses::answer as fn(_) -> _);
-    let client = tonic::client::Grpc::new(services).max_decoding_message_size(REPLY_BYTES_MAX);
-    (client, call)
+    *call.metadata_mut() = MetadataMap::from_headers(metadata);
+    if let Some(traits) = method.traits {
+        call.extensions_mut().insert(traits);
+    }
+    call
 }
 
 /// Calls a method that answers with one message.
 async fn unary(
     gateway: &Gateway,
-    method: &'static Method,
+    method: &Method,
     metadata: HeaderMap,
     message: Bytes,
     deadline: Deadline,
 ) -> Result<tonic::Response<Bytes>, Fault> {
-    let (mut client, call) = call(gateway, metadata, message, deadline);
-    let called = client.unary(call, PathAndQuery::from_static(&method.path), BytesCodec);
+    let call = call(method, metadata, message, deadline);
+    let mut client = client(gateway);
+    let called = client.unary(call, method.path_and_query.clone(), BytesCodec);
     let answer = tokio::time::timeout_at(deadline.0.into(), called).await;
     let answer = answer.map_err(|_| Fault::deadline_exceeded())?;
     answer.map_err(|status| Fault::from(statuses::unread(status)))
@@ -156,7 +171,7 @@ async fn unary(
 /// What was done under a request id for a later one is found there again.
 async fn change(
     gateway: &Gateway,
-    method: &'static Method,
+    method: &Method,
     metadata: &HeaderMap,
     messages: Vec<Bytes>,
     deadline: Deadline,
@@ -173,7 +188,7 @@ async fn change(
 }
 
 /// The method's message.
-fn message(found: &Match<'_>, head: &Parts, body: &[u8]) -> Result<Bytes, Fault> {
+fn message(found: &Match, head: &Parts, body: &[u8]) -> Result<Bytes, Fault> {
     let resumed = resumed_query(found, &head.headers, head.uri.query());
     Ok(found.request(RequestParts {
         query: resumed.as_deref().or_else(|| head.uri.query()),
@@ -182,16 +197,37 @@ fn message(found: &Match<'_>, head: &Parts, body: &[u8]) -> Result<Bytes, Fault>
     })?)
 }
 
+/// The first message of a client's stream with the version that the client made a condition. What is read is compared here, with what
+/// is answered.
+pub(crate) fn under_condition(found: &Match, head: &Parts, message: Bytes) -> Result<Bytes, Fault> {
+    if is_read(&head.method) {
+        return Ok(message);
+    }
+    match conditional::wanted_of_stream(&head.headers)? {
+        None => Ok(message),
+        Some(etag) => Ok(found.with_etag(&message, &etag)?),
+    }
+}
+
+/// Whether a client's stream must change a certain version.
+///
+/// # Errors
+/// A condition that is none.
+pub(crate) fn is_conditional(head: &Parts) -> Result<bool, Fault> {
+    let is_stated = !is_read(&head.method);
+    Ok(is_stated && conditional::wanted_of_stream(&head.headers)?.is_some())
+}
+
 fn is_read(method: &http::Method) -> bool {
     matches!(*method, http::Method::GET | http::Method::HEAD)
 }
 
-fn reply(found: &Match<'_>, head: &Parts, message: &[u8]) -> Result<Reply, Fault> {
+fn reply(found: &Match, method: &Method, head: &Parts, message: &[u8]) -> Result<Reply, Fault> {
     let reply = found.response(message).map_err(|error| Error::internal(&error))?;
     let media_type =
         HeaderValue::try_from(&*reply.media_type).map_err(|error| Error::internal(&error))?;
     let is_read = is_read(&head.method);
-    let cache_control = if is_read { caching::of(&found.route.grpc_path) } else { caching::NOBODY };
+    let cache_control = if is_read { caching::of(method) } else { caching::NOBODY };
     let etag = found.etag(message);
     // What PATCH and PUT answer with is the resource under their path as it is now.
     let is_resource =
@@ -202,21 +238,37 @@ fn reply(found: &Match<'_>, head: &Parts, message: &[u8]) -> Result<Reply, Fault
     Ok(Reply { media_type, body: reply.body, cache_control, version, keys })
 }
 
-async fn stream_answer(
-    found: Match<'static>,
-    client: &HeaderMap,
-    streaming: tonic::Response<Streaming<Bytes>>,
+/// The first message of a stream, or its end, which are waited for before the answer begins; none if nothing comes in time. Of raw
+/// bytes it says what they are, so that one is waited for as long as the client waits.
+pub(crate) async fn first_message(
+    found: &Match,
+    messages: &mut Streaming<Bytes>,
     deadline: Deadline,
-    leaving: CancellationToken,
+    leaving: &CancellationToken,
+) -> Result<Option<Option<Bytes>>, Fault> {
+    if !found.route.answers_raw() {
+        let first = tokio::time::timeout(FIRST_MESSAGE_WAIT, messages.message());
+        return Ok(first.await.ok().transpose().map_err(statuses::unread)?);
+    }
+    let first = tokio::time::timeout_at(deadline.0.into(), messages.message());
+    match leaving.run_until_cancelled(first).await {
+        Some(Ok(first)) => Ok(Some(first.map_err(statuses::unread)?)),
+        Some(Err(_)) => Err(Fault::deadline_exceeded()),
+        None => Err(gateway::leaving().into()),
+    }
+}
+
+pub(crate) fn stream_answer(
+    found: Match,
+    client: &HeaderMap,
+    metadata: MetadataMap,
+    first: Option<Option<Bytes>>,
+    messages: Streaming<Bytes>,
+    ends: Ends,
 ) -> Result<Response<Body>, Fault> {
     let is_raw = found.route.answers_raw();
     let framing =
         if is_raw { Framing::Raw } else { Framing::accepted(text(client, &header::ACCEPT)) };
-    let (metadata, mut messages, _) = streaming.into_parts();
-    let first = match tokio::time::timeout(FIRST_MESSAGE_WAIT, messages.message()).await {
-        Ok(first) => Some(first.map_err(statuses::unread)?),
-        Err(_) => None,
-    };
     let media_type = match &first {
         Some(Some(message)) if is_raw => {
             let reply = found.response(message).map_err(|error| Error::internal(&error))?;
@@ -225,7 +277,7 @@ async fn stream_answer(
         _ => HeaderValue::from_static(framing.media_type()),
     };
     let told = Told { framing, form: fault::form(client) };
-    let body = stream::body(found, told, first, messages, deadline, leaving);
+    let body = stream::body(found, told, first, messages, ends);
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     pass_metadata(metadata.into_headers(), headers);
@@ -251,7 +303,11 @@ fn pass_metadata(metadata: HeaderMap, into: &mut HeaderMap) {
 }
 
 /// `last-event-id` of a browser that reconnects, as the `resume_token` of a method that has one.
-fn resumed_query(found: &Match<'_>, headers: &HeaderMap, query: Option<&str>) -> Option<String> {
+pub(crate) fn resumed_query(
+    found: &Match,
+    headers: &HeaderMap,
+    query: Option<&str>,
+) -> Option<String> {
     let token = text(headers, &LAST_EVENT_ID).filter(|token| !token.is_empty())?;
     let method = &found.route.method;
     if !method.is_server_streaming() || method.input().get_field_by_name("resume_token").is_none() {
@@ -268,6 +324,6 @@ fn resumed_query(found: &Match<'_>, headers: &HeaderMap, query: Option<&str>) ->
     Some(query.join("&"))
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }

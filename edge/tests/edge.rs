@@ -8,9 +8,11 @@ mod edge {
     mod browsers;
     mod caching;
     mod cdn;
+    mod client_streams;
     mod clients;
     mod documents;
     mod doubles;
+    mod downloads;
     mod errors;
     mod keys;
     mod limits;
@@ -19,8 +21,13 @@ mod edge {
     mod rates;
     mod raw;
     mod redirects;
+    mod reload;
+    mod sending;
+    mod setup;
     mod signing_keys;
+    mod streaming;
     mod streams;
     mod tokens;
+    mod widgets;
     mod world;
 }

@@ -1,13 +1,15 @@
 //! The OpenAPI document of the public methods: what Linkmesh adds to what its descriptors say.
 
+use prost_reflect::DescriptorPool;
 use rpc::Requirement;
 use serde_json::Value;
 use serde_json::json;
 use transcode::About;
 use transcode::Access;
-use transcode::Route;
+use transcode::RouteTable;
 
-use crate::methods::ROUTES;
+use crate::protocols::Method;
+use crate::protocols::Methods;
 
 const TITLE: &str = "Linkmesh API";
 const VERSION: &str = "v1";
@@ -17,10 +19,9 @@ const DESCRIPTION: &str = "Branded short links that redirect at once, and every 
     9457 problems with a stable `reason`; `Accept` asks for Google's forms instead. 64-bit integers are strings in JSON. An \
     answer has an `ETag`, which `If-None-Match` and, where a resource has an `etag`, `If-Match` take.";
 
-/// The OpenAPI document of the public API.
-#[must_use]
-pub fn document() -> Value {
-    ROUTES.openapi(&About {
+/// The OpenAPI document of these routes to these methods.
+pub(super) fn document(routes: &RouteTable, methods: &Methods, pool: &DescriptorPool) -> Value {
+    routes.openapi(&About {
         title: TITLE,
         version: VERSION,
         description: DESCRIPTION,
@@ -40,15 +41,15 @@ pub fn document() -> Value {
                 "description": "An API key, for whoever can't send `authorization`.",
             },
         }),
-        access: &access,
-        reasons: proto::DESCRIPTORS.get_enum_by_name("linkmesh.common.v1.ErrorReason"),
+        access: &|route| methods.find(&route.grpc_path).and_then(access),
+        reasons: pool.get_enum_by_name("linkmesh.common.v1.ErrorReason"),
     })
 }
 
-/// What a route asks of its caller; none for one that is not public.
-fn access(route: &Route) -> Option<Access> {
+/// What a method asks of its caller; none for one that is not public.
+fn access(method: &Method) -> Option<Access> {
     let (bearer, key) = (json!({"bearer": []}), json!({"apiKey": []}));
-    match Requirement::of_path(&route.grpc_path)? {
+    match method.requires? {
         Requirement::Anyone => Some(Access::default()),
         Requirement::User => Some(Access { security: vec![bearer], scopes: Vec::new() }),
         Requirement::Permission(scope) => Some(Access {
@@ -63,7 +64,8 @@ fn access(route: &Route) -> Option<Access> {
 mod tests {
     use super::*;
 
-    use crate::methods;
+    use crate::contract::Contract;
+    use crate::documents::openapi as document;
     use proto::common::v1::ErrorReason;
 
     fn operations(document: &Value) -> Vec<(&String, &String, &Value)> {
@@ -79,8 +81,7 @@ mod tests {
     fn every_public_route_is_there_and_says_what_it_is() {
         let document = document();
         let all = operations(&document);
-        let public = ROUTES.routes.iter().filter(|route| methods::find(&route.grpc_path).is_some());
-        assert_eq!(all.len(), public.count());
+        assert_eq!(all.len(), Contract::built_in().routes().len());
         for (path, verb, operation) in all {
             for key in ["operationId", "summary", "description"] {
                 assert!(

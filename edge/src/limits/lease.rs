@@ -4,8 +4,8 @@
 //! was due by (its theoretical arrival): until then it stands in Redis as it would if it were taken now. After that it counts for
 //! nothing, since the bucket has filled up meanwhile. What is not made and not due yet is given back by the next question.
 //!
-//! A lease grows while its caller makes use of it, and begins anew when nobody did. It is never more than a small share of a limit, so
-//! small limits have none.
+//! A lease grows while its caller comes back soon enough to make use of one, and begins anew after that. It is never more than a
+//! small share of a limit, so small limits have none.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -13,14 +13,16 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
 use crate::limits::rules::RULES_MAX;
 use crate::limits::rules::Rule;
 
 /// Callers that may have leases at once; others ask for each request.
 const SLOTS: usize = 4_096;
-/// Requests that are asked for at once, the one that asks included: at first, and at most.
+/// Requests that are asked for at once, the one that asks included, at first.
 const SIZE_MIN: u32 = 2;
-const SIZE_MAX: u32 = 256;
 /// The share of a limit that all edges together may hold in leases, as its reciprocal: what a caller may find taken at one edge
 /// that it would use at another.
 const SHARE: u32 = 64;
@@ -28,7 +30,14 @@ const SHARE: u32 = 64;
 /// The leases of this edge.
 #[derive(Debug)]
 pub(super) struct Leases {
-    slots: Box<[Mutex<Lease>]>,
+    slots: Box<[Slot]>,
+}
+
+/// A lease, and those who wait for what somebody asks for.
+#[derive(Debug, Default)]
+struct Slot {
+    lease: Mutex<Lease>,
+    answered: Notify,
 }
 
 /// What a caller has of its limits in advance; times are in microseconds by this edge's clock.
@@ -39,9 +48,9 @@ struct Lease {
     rules: Vec<Arc<Rule>>,
     /// By each rule, what is left.
     parts: [Part; RULES_MAX],
-    /// How many were asked for last, and how many of those were made.
+    /// How many were asked for last, and until when the largest lease from then on would have had some left.
     size: u32,
-    made: u32,
+    horizon: u64,
     /// Whether somebody asks for more.
     is_asked: bool,
 }
@@ -65,22 +74,25 @@ pub(super) enum Step<'l> {
     Ask,
     /// It asks for itself and those that come after it.
     Refill(Refill<'l>),
+    /// It looks again when the question is answered that somebody has asked.
+    Wait(Notified<'l>),
 }
 
-/// A question on behalf of a lease. While it is open, nobody else asks for more than themselves.
+/// A question on behalf of a lease. While it is open, others under the same lease wait for it.
 #[derive(Debug)]
 pub(super) struct Refill<'l> {
-    slot: &'l Mutex<Lease>,
-    owner: u64,
+    slot: &'l Slot,
     /// How many requests to ask for.
     pub(super) requests: u32,
+    /// How many the largest lease has.
+    requests_max: u32,
     /// By each rule, how many of those that were left before are to be given back.
     pub(super) back: [u32; RULES_MAX],
 }
 
 impl Leases {
     pub(super) fn new() -> Self {
-        Self { slots: (0..SLOTS).map(|_| Mutex::default()).collect() }
+        Self { slots: (0..SLOTS).map(|_| Slot::default()).collect() }
     }
 
     /// A request under these rules, at one of so many edges.
@@ -105,7 +117,7 @@ impl Leases {
             *lease = Lease { owner, ..Lease::default() };
         }
         if lease.is_asked {
-            return Step::Ask;
+            return Step::Wait(slot.answered.notified());
         }
         if lease.is_of(rules) {
             if let Some(ahead) = lease.take(now) {
@@ -116,17 +128,12 @@ impl Leases {
             *lease = Lease { owner, ..Lease::default() };
             lease.rules.extend(rules.iter().map(|rule| Arc::clone(rule)));
         }
-        let size = match lease.made {
-            0 => SIZE_MIN,
-            1 if lease.size > SIZE_MIN => lease.size,
-            _ => lease.size * 2,
-        };
-        lease.size = size.min(requests_max);
+        let size = if now <= lease.horizon { lease.size * 2 } else { 0 };
+        lease.size = size.max(SIZE_MIN).min(requests_max);
         let back = lease.parts.map(|part| part.left);
         lease.parts = Default::default();
-        lease.made = 0;
         lease.is_asked = true;
-        Step::Refill(Refill { slot, owner, requests: lease.size, back })
+        Step::Refill(Refill { slot, requests: lease.size, requests_max, back })
     }
 }
 
@@ -151,7 +158,6 @@ impl Lease {
         if !self.is_good(now) {
             return None;
         }
-        self.made += 1;
         let mut ahead = [Duration::ZERO; RULES_MAX];
         for (part, ahead) in self.parts().iter_mut().zip(&mut ahead) {
             part.left -= 1;
@@ -174,22 +180,24 @@ impl Part {
 }
 
 impl Refill<'_> {
-    /// Puts what was granted beyond the one request that asked into the lease. `asked` is when the question was sent, and `ahead`
-    /// how far ahead of that Redis says that the next request after all of them is due; it answers with how far that is after
-    /// the one.
+    /// Puts what was granted beyond the one request that asked into the lease. `asked` and `now` are when the question was sent and
+    /// answered, and `ahead` how far ahead of the former Redis says that the next request after all of them is due; what comes
+    /// back is how far that is after the one.
     pub(super) fn fill(
         self,
         granted: u32,
-        asked: Duration,
+        [asked, now]: [Duration; 2],
         mut ahead: [Duration; RULES_MAX],
     ) -> [Duration; RULES_MAX] {
         let left = granted.saturating_sub(1);
         let mut lease = lock(self.slot);
-        let Lease { rules, parts, .. } = &mut *lease;
+        let Lease { rules, parts, horizon, .. } = &mut *lease;
+        *horizon = u64::MAX;
         for ((part, ahead), rule) in parts.iter_mut().zip(&mut ahead).zip(rules) {
             let (interval, _) = rule.micros();
             *ahead = ahead.saturating_sub(Duration::from_micros(interval * u64::from(left)));
             *part = Part { left, due: micros(asked + *ahead), interval };
+            *horizon = (*horizon).min(micros(now) + interval * u64::from(self.requests_max));
         }
         ahead
     }
@@ -198,25 +206,23 @@ impl Refill<'_> {
 impl Drop for Refill<'_> {
     /// However the question ended.
     fn drop(&mut self) {
-        let mut lease = lock(self.slot);
-        if lease.owner == self.owner {
-            lease.is_asked = false;
-        }
+        lock(self.slot).is_asked = false;
+        self.slot.answered.notify_waiters();
     }
 }
 
 /// How large a lease may be at one of so many edges.
 fn requests_max(rules: &[&Arc<Rule>], edges: u32) -> u32 {
     let least = rules.iter().map(|rule| rule.requests).min().unwrap_or(0);
-    (least / SHARE / edges.max(1)).min(SIZE_MAX)
+    least / SHARE / edges.max(1)
 }
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn lock(slot: &Mutex<Lease>) -> MutexGuard<'_, Lease> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(slot: &Slot) -> MutexGuard<'_, Lease> {
+    slot.lease.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -257,6 +263,7 @@ mod tests {
         let (requests, back, refill) = match edge.take(7, rules, edges, time) {
             Step::Taken(_) => return true,
             Step::Ask => (1, [0; RULES_MAX], None),
+            Step::Wait(_) => unreachable!("one at a time"),
             Step::Refill(refill) => (refill.requests, refill.back, Some(refill)),
         };
         let all = rules.iter().zip(back).zip(&mut *shared);
@@ -269,7 +276,7 @@ mod tests {
             *ahead = Duration::from_micros(bucket.take(rule, requests, 0, now).1);
         }
         if let Some(refill) = refill {
-            refill.fill(requests, time, ahead);
+            refill.fill(requests, [time, time], ahead);
         }
         requests > 0
     }
@@ -346,7 +353,7 @@ mod tests {
         ) {
             Step::Refill(refill) => refill.requests,
             Step::Ask => 1,
-            Step::Taken(_) => 0,
+            Step::Taken(_) | Step::Wait(_) => 0,
         };
         let leases = Leases::new();
         assert_eq!(take(&leases, Tier::Free, 1), 1);
@@ -355,8 +362,8 @@ mod tests {
         let Step::Refill(refill) = leases.take(1, tier, 1, Duration::ZERO) else {
             panic!("it asks for more")
         };
-        assert_eq!(take(&leases, Tier::Enterprise, 1), 1, "somebody asks already");
+        assert_eq!(take(&leases, Tier::Enterprise, 1), 0, "somebody asks already");
         drop(refill);
-        assert_eq!(take(&leases, Tier::Enterprise, 1), 2, "that question came to nothing");
+        assert_eq!(take(&leases, Tier::Enterprise, 1), 4, "that question came to nothing");
     }
 }

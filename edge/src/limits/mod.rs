@@ -66,6 +66,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const CALLERS_MAX: usize = 1 << 18;
 /// The same of addresses that ask for short links, which fill up within a second. 512 KiB.
 const VISITORS_MAX: usize = 1 << 16;
+/// How often a request looks whether there is one for it among those that another asked for, before it asks itself.
+const LOOKS_MAX: usize = 4;
 /// How much longer than it matters a bucket is kept in Redis.
 const KEEP_EXTRA: Duration = Duration::from_secs(1);
 
@@ -229,19 +231,24 @@ impl Limits {
         lease: Option<u64>,
     ) -> (Verdict, Taken) {
         let Some(store) = &self.0.store else { return self.take_alone(caller, rules) };
-        let asked = self.0.clock.now();
-        let step = match lease {
-            Some(lease) => self.0.leases.take(lease, rules, self.edges(), asked),
-            None => Step::Ask,
-        };
-        let refill = match step {
-            Step::Taken(ahead) => {
-                let decided = Decided { refused: None, granted: 1, ahead };
-                return (self.verdict(caller, rules, &decided, 1), Taken::InRedis);
+        let mut asked = self.0.clock.now();
+        let mut refill = None;
+        for _ in 0..LOOKS_MAX {
+            let Some(lease) = lease else { break };
+            match self.0.leases.take(lease, rules, self.edges(), asked) {
+                Step::Taken(ahead) => {
+                    let decided = Decided { refused: None, granted: 1, ahead };
+                    return (self.verdict(caller, rules, &decided, 1), Taken::InRedis);
+                }
+                Step::Ask => break,
+                Step::Refill(one) => {
+                    refill = Some(one);
+                    break;
+                }
+                Step::Wait(answered) => answered.await,
             }
-            Step::Ask => None,
-            Step::Refill(refill) => Some(refill),
-        };
+            asked = self.0.clock.now();
+        }
         let Some(mut decided) = self.ask(store, caller, rules, refill.as_ref()).await else {
             return self.take_alone(caller, rules);
         };
@@ -251,7 +258,7 @@ impl Limits {
         }
         if let Some(refill) = refill {
             // What its caller is told is how it stands without what was taken in advance.
-            decided.ahead = refill.fill(decided.granted, asked, decided.ahead);
+            decided.ahead = refill.fill(decided.granted, [asked, now], decided.ahead);
         }
         (self.verdict(caller, rules, &decided, 1), Taken::InRedis)
     }

@@ -75,15 +75,15 @@ const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static(Deadline::HEADER);
 
-/// Answers a request that is a call, and any other with 404.
-pub async fn respond<G, B>(backend: &G, request: Request<B>) -> Response<Body>
+/// Answers a request that is a call of one of these methods, and any other with 404.
+pub async fn respond<G, B>(backend: &G, methods: &Methods, request: Request<B>) -> Response<Body>
 where
     G: Backend,
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     let (head, body) = request.into_parts();
-    let spoken = Call::of(&head, backend.method(head.uri.path()));
+    let spoken = Call::of(&head, methods.find(head.uri.path()));
     match spoken.unwrap_or_else(|| Err(Fault::path_unknown())) {
         Ok(call) => {
             let request = Request::from_parts(head, body);
@@ -101,7 +101,7 @@ where
 /// Answers a call; what fails is said in the call's own protocol.
 pub(crate) async fn answer<G, B>(
     backend: &G,
-    call: Call,
+    call: Call<'_>,
     request: Request<B>,
     outcome: &Outcome,
 ) -> Response<Body>
@@ -130,7 +130,7 @@ where
 
 async fn answer_or_fault<G, B>(
     backend: &G,
-    call: Call,
+    call: Call<'_>,
     head: Parts,
     unread: &mut Option<B>,
     outcome: &Outcome,
@@ -215,7 +215,7 @@ where
 
 /// What must be done with a client's messages; nothing, if services read them as they are.
 fn inbound_remake(
-    call: Call,
+    call: Call<'_>,
     method: &Method,
     read: Coding,
     known: Codings,
@@ -258,6 +258,9 @@ fn upstream_request(
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = method.uri.clone();
     *request.headers_mut() = metadata;
+    if let Some(traits) = method.traits {
+        request.extensions_mut().insert(traits);
+    }
     request
 }
 
@@ -305,7 +308,7 @@ fn clean(headers: &mut HeaderMap) {
 
 /// What must be done with a service's messages; nothing, if the client reads them as they are.
 fn outbound_remake(
-    call: Call,
+    call: Call<'_>,
     method: &Method,
     headers: &HeaderMap,
     accepted: Codings,
@@ -322,7 +325,7 @@ fn outbound_remake(
 
 /// An answer in frames.
 fn framed(
-    call: Call,
+    call: Call<'_>,
     method: &Method,
     response: Response<tonic::body::Body>,
     accepted: Codings,
@@ -365,7 +368,7 @@ fn framed(
 }
 
 /// A failure of ours, in the call's protocol.
-fn refuse(call: Call, fault: Fault, is_unknown_coding: bool) -> Response<Body> {
+fn refuse(call: Call<'_>, fault: Fault, is_unknown_coding: bool) -> Response<Body> {
     match call.protocol {
         Protocol::ConnectUnary => unary::refuse(fault, is_unknown_coding),
         Protocol::ConnectStream => {

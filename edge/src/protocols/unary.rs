@@ -36,7 +36,7 @@ use crate::protocols::outcome::Outcome;
 
 /// Answers with what a service says, once it has said it all.
 pub(super) async fn answer(
-    call: Call,
+    call: Call<'_>,
     method: &Method,
     response: Response<tonic::body::Body>,
     accepted: Codings,
@@ -79,7 +79,7 @@ pub(super) async fn answer(
     headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
     if is_get && !headers.contains_key(header::CACHE_CONTROL) {
         // Who asked was let in by a header: nothing shared may keep the answer, unless the service or the method's proto says so.
-        let control = caching::declared(&method.path).unwrap_or(caching::NOBODY);
+        let control = method.cache_control.clone().unwrap_or(caching::NOBODY);
         headers.insert(header::CACHE_CONTROL, control);
     }
     Ok(response)
@@ -124,7 +124,7 @@ fn single(messages: Bytes) -> Result<Frame, Fault> {
 
 /// The body of an answer, and the coding that it is in.
 fn message(
-    call: Call,
+    call: Call<'_>,
     method: &Method,
     frame: Frame,
     headers: &HeaderMap,

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::clients::Connection;
 use super::clients::request;
 use super::port;
-use super::world::Setup;
+use super::setup::Setup;
 use super::world::World;
 use super::world::route;
 

@@ -8,8 +8,8 @@ use tokio::sync::Semaphore;
 
 use super::clients::Answer;
 use super::doubles::Doubles;
+use super::setup::Setup;
 use super::tokens::claims;
-use super::world::Setup;
 use super::world::World;
 
 /// Who ask at once.

@@ -1,6 +1,7 @@
 //! An edge that runs, with doubles behind it, a bus in a folder and a key that is valid.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use service::HostConfig;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService as _;
 use tonic::service::Routes;
 
 use super::clients::Answer;
@@ -38,11 +40,16 @@ use super::clients::PATIENCE;
 use super::clients::request;
 use super::doubles::Doubles;
 use super::raw::Raw;
+use super::setup::Setup;
+use super::streaming;
+use super::streaming::Streams;
+use super::widgets::Widgets;
 
 /// A running edge and what is behind it.
 pub(super) struct World {
     pub(super) address: SocketAddr,
     pub(super) doubles: Doubles,
+    pub(super) streams: Streams,
     pub(super) bus: Bus,
     pub(super) key: ApiKey,
     pub(super) principal: Principal,
@@ -55,32 +62,15 @@ pub(super) struct World {
     _folder: tempfile::TempDir,
 }
 
-/// What a world is made of.
-pub(super) struct Setup {
-    pub(super) limits: String,
-    /// What is behind the edge, as it is from the beginning.
-    pub(super) doubles: Doubles,
-    /// Where the edge keeps what it keeps, in the folder `edge`.
-    pub(super) folder: tempfile::TempDir,
-    /// Another bus than one in the folder.
-    pub(super) bus: Option<String>,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        Self { limits: LIFTED.to_owned(), doubles: Doubles::new(), folder, bus: None }
-    }
-}
-
-/// Limits that no test comes near which is not about them.
-const LIFTED: &str = "[tiers]\nfree = 1000000\n[addresses]\nminute = 1000000\n\
-                      [redirects]\nsecond = 1000000\n";
 const LINKS: [&str; 2] = ["linkmesh.links.v1.ResolverService", "linkmesh.links.v1.LinksService"];
 const IDENTITY: [&str; 2] =
     ["linkmesh.identity.v1.AuthenticationService", "linkmesh.identity.v1.JsonWebKeysService"];
 const ANALYTICS: [&str; 2] =
     ["linkmesh.analytics.v1.AnalyticsService", "linkmesh.analytics.v1.SaltsService"];
+
+/// What is waited for unless a test says otherwise.
+const FOUND: [&str; 2] =
+    ["linkmesh.links.v1.LinksService", "linkmesh.analytics.v1.AnalyticsService"];
 
 impl World {
     /// With the defaults of the configuration, but for the port and the limits.
@@ -89,7 +79,16 @@ impl World {
     }
 
     pub(super) async fn with(configure: impl FnOnce(&mut edge::Config)) -> Self {
-        Self::limited(LIFTED, configure).await
+        Self::set_up(Setup::default(), configure).await
+    }
+
+    /// With the API of streams, which it was not built with, and nothing else.
+    pub(super) async fn streaming(configure: impl FnOnce(&mut edge::Config)) -> Self {
+        let configure = |config: &mut edge::Config, folder: &Path| {
+            config.descriptors_file = Some(streaming::write_descriptors(folder));
+            configure(config);
+        };
+        Self::opened(Setup::default(), &[streaming::SERVICE], configure, &[]).await
     }
 
     /// With these limits.
@@ -98,9 +97,28 @@ impl World {
     }
 
     pub(super) async fn set_up(setup: Setup, configure: impl FnOnce(&mut edge::Config)) -> Self {
+        Self::opened(setup, &FOUND, |config, _| configure(config), &[]).await
+    }
+
+    /// With services of other teams, each under its name in the mesh.
+    pub(super) async fn beside(
+        others: &[(&'static str, Widgets)],
+        configure: impl FnOnce(&mut edge::Config),
+    ) -> Self {
+        Self::opened(Setup::default(), &FOUND, |config, _| configure(config), others).await
+    }
+
+    /// Ready once it has found these services.
+    async fn opened(
+        setup: Setup,
+        services: &[&str],
+        configure: impl FnOnce(&mut edge::Config, &Path),
+        others: &[(&'static str, Widgets)],
+    ) -> Self {
         let Setup { limits, doubles, folder, bus } = setup;
         let limits_file = folder.path().join("limits.toml");
         std::fs::write(&limits_file, limits).expect("written");
+        let streams = Streams::default();
         let key = ApiKey::generate().expect("entropy");
         let scopes = [Scope::LinksRead, Scope::LinksWrite, Scope::AnalyticsRead];
         let workspace = WorkspaceId::new();
@@ -116,7 +134,7 @@ impl World {
             ..edge::Config::default()
         };
         config.limits.file = Some(limits_file.clone());
-        configure(&mut config);
+        configure(&mut config, folder.path());
         let is_tls = config.tls.is_some();
         let mut host_config = HostConfig::default();
         host_config.host.data = folder.path().to_owned();
@@ -129,7 +147,7 @@ impl World {
         let (tell_ready, ready) = oneshot::channel();
         let (for_links, for_identity, for_analytics) =
             (doubles.clone(), doubles.clone(), doubles.clone());
-        let host = service::Host::new(host_config, "test")
+        let mut host = service::Host::new(host_config, "test")
             .add("links", any_port, async move |_| {
                 let links = LinksServiceServer::new(for_links.clone());
                 let routes = Routes::new(Raw::before(links, &for_links))
@@ -147,6 +165,10 @@ impl World {
                     .add_service(SaltsServiceServer::new(for_analytics));
                 Ok(assembly(routes, &ANALYTICS))
             })
+            .add("streams", any_port, {
+                let routes = Routes::new(streams.clone());
+                async move |_| Ok(assembly(routes, &[streaming::SERVICE]))
+            })
             .add_front(edge::NAME, any_port, async move |cx| {
                 tell_bus.send(cx.bus.clone()).expect("the test waits");
                 let (assembly, address) = edge::open(config, cx).await?;
@@ -154,6 +176,10 @@ impl World {
                 Ok(assembly)
             })
             .tell_when_ready(tell_ready);
+        for (name, widgets) in others {
+            let routes = Routes::new(widgets.clone());
+            host = host.add(*name, any_port, async move |_| Ok(assembly(routes, &[Widgets::NAME])));
+        }
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
         running.spawn(host.run(stop.clone()));
@@ -168,6 +194,7 @@ impl World {
         let world = Self {
             address,
             doubles,
+            streams,
             bus,
             key,
             principal,
@@ -179,20 +206,19 @@ impl World {
         };
         // Behind TLS a test has to look for itself.
         if !is_tls {
-            world.until_services_are_found().await;
+            world.until_services_are_found(services).await;
         }
         world
     }
 
     /// Ready means that the edge is; whom it has found behind it, it says by health.
-    async fn until_services_are_found(&self) {
+    async fn until_services_are_found(&self, services: &[&str]) {
         self.eventually("the services are found", async || {
             let mut connection = Connection::http2(self.address).await;
             let mut all = true;
-            for service in
-                ["linkmesh.links.v1.LinksService", "linkmesh.analytics.v1.AnalyticsService"]
-            {
-                let message = tonic_health::pb::HealthCheckRequest { service: service.to_owned() };
+            for service in services {
+                let service = (*service).to_owned();
+                let message = tonic_health::pb::HealthCheckRequest { service };
                 let path = self.uri("/grpc.health.v1.Health/Check");
                 let headers = [("content-type", "application/grpc"), ("te", "trailers")];
                 let call = request("POST", &path, &headers, super::clients::frame(&message));
