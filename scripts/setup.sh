@@ -345,6 +345,8 @@ target_test() {
   for_python
   for_node
   want chromium have chromium
+  # What manifests/cdn is for.
+  want varnish have varnishd
   # The Go client is run from source.
   go_is_new_enough || for_python
   install_missing

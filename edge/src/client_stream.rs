@@ -135,7 +135,7 @@ impl<B> ClientStream<B> {
             return Ok(message);
         }
         let Terms { found, request_id, head, .. } = &self.terms;
-        let (message, _) = rest::under_condition(found, head, message)?;
+        let message = rest::under_condition(found, head, message)?;
         Ok(idempotency::keyed(*request_id, &head.headers, message)?)
     }
 }

@@ -20,6 +20,10 @@ const HASH_DIGITS: usize = 32;
 const ETAG_BYTES_MAX: usize = 128;
 /// Tags of a header that are looked at.
 const TAGS_MAX: usize = 64;
+/// Versions that a change may be meant for: a service compares one at a time.
+const VERSIONS_MAX: usize = 8;
+/// What no resource has as its `etag`, so that a change of one that is there is refused.
+const NOBODYS: &str = "*";
 
 /// A state of a resource, whatever coding it is sent in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,33 +62,63 @@ impl Version {
     }
 }
 
-/// What `If-Match` asks of a change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Precondition {
-    /// `*`: that there is something to change, which a service sees anyway.
-    Exists,
-    /// That the resource's `etag` is this one.
-    Is(String),
-}
-
-impl Precondition {
-    /// What a request's `If-Match` asks, if it has one.
-    ///
-    /// # Errors
-    /// Several tags, of which a service can't compare more than one; or one that can never hold.
-    pub(crate) fn of(headers: &HeaderMap) -> Result<Option<Self>, Fault> {
-        if !headers.contains_key(header::IF_MATCH) {
-            return Ok(None);
-        }
-        let tags = tags(headers, &header::IF_MATCH);
-        match tags.as_slice() {
-            [Tag::Any] => Ok(Some(Self::Exists)),
-            // Tags are compared strongly here: a weak one is equal to none.
-            [Tag::Weak(_)] => Err(Fault::precondition_failed()),
-            [Tag::Strong(tag)] => Ok(Some(Self::Is(etag_of(tag).to_owned()))),
-            _ => Err(Error::invalid("if-match", "must be one entity tag, or `*`").into()),
+/// What a change asks of the resource's `etag`: that it is one of these. Nothing, if there are none.
+///
+/// `If-Match: *` asks that there is something to change, which a service sees anyway; `If-None-Match: *`, that there is nothing.
+///
+/// # Errors
+/// What can never hold, or is no list of tags; more than [`VERSIONS_MAX`]; a list in `If-None-Match`, which no service can compare and
+/// change by at once.
+pub(crate) fn wanted(headers: &HeaderMap) -> Result<Vec<String>, Fault> {
+    if headers.contains_key(header::IF_NONE_MATCH) {
+        let is_any = tags(headers, &header::IF_NONE_MATCH) == [Tag::Any];
+        let why = "must be `*` where something is changed";
+        return if is_any {
+            Ok(vec![NOBODYS.to_owned()])
+        } else {
+            Err(refused("if-none-match", why))
+        };
+    }
+    if !headers.contains_key(header::IF_MATCH) {
+        return Ok(Vec::new());
+    }
+    let tags = tags(headers, &header::IF_MATCH);
+    if tags == [Tag::Any] {
+        return Ok(Vec::new());
+    }
+    if tags.is_empty() || tags.contains(&Tag::Any) {
+        return Err(refused("if-match", "must be entity tags, or `*`"));
+    }
+    let mut versions: Vec<String> = Vec::new();
+    for tag in tags {
+        // Tags are compared strongly here: a weak one is equal to none. Nor is an empty one, which would ask nothing of a service.
+        let Tag::Strong(tag) = tag else { continue };
+        let etag = etag_of(tag);
+        if !etag.is_empty() && !versions.iter().any(|other| other == etag) {
+            versions.push(etag.to_owned());
         }
     }
+    match versions.len() {
+        0 => Err(Fault::precondition_failed()),
+        1..=VERSIONS_MAX => Ok(versions),
+        _ => Err(refused("if-match", &format!("must name at most {VERSIONS_MAX} versions"))),
+    }
+}
+
+/// The same of what a client streams, which can't be sent again for another version.
+///
+/// # Errors
+/// As for [`wanted`]; more than one version.
+pub(crate) fn wanted_of_stream(headers: &HeaderMap) -> Result<Option<String>, Fault> {
+    let mut versions = wanted(headers)?;
+    if versions.len() > 1 {
+        return Err(refused("if-match", "must name one version where the client streams"));
+    }
+    Ok(versions.pop())
+}
+
+fn refused(header: &str, why: &str) -> Fault {
+    Error::invalid(header, why).into()
 }
 
 /// Whether a read goes on under its `If-Match`, if it has one (RFC 9110, 13.1.1).
@@ -214,18 +248,39 @@ mod tests {
         for coding in [ContentCoding::Identity, ContentCoding::Gzip, ContentCoding::Zstd] {
             let tag = version.tag(coding);
             let headers = headers(header::IF_MATCH, &[tag.to_str().expect("text")]);
-            let asked = Precondition::of(&headers).expect("one tag");
-            assert_eq!(asked, Some(Precondition::Is("7f.x".to_owned())));
+            assert_eq!(wanted(&headers).expect("one tag"), ["7f.x"]);
         }
-        for (value, etag) in [("\"7f\"", "7f"), ("\"a.b\"", "a.b"), ("\"\"", "")] {
-            let asked = Precondition::of(&headers(header::IF_MATCH, &[value]));
-            assert_eq!(asked.ok().flatten(), Some(Precondition::Is(etag.to_owned())), "{value}");
+        for (values, etags) in [
+            (&[r#""7f""#][..], &["7f"][..]),
+            (&[r#""a.b""#], &["a.b"]),
+            (&[r#""a", "b", "a""#, r#""c""#], &["a", "b", "c"]),
+            (&[r#"W/"a", "b", """#], &["b"]),
+            (&["*"], &[]),
+        ] {
+            let asked = wanted(&headers(header::IF_MATCH, values));
+            assert_eq!(asked.expect("a condition"), etags, "{values:?}");
         }
-        let any = Precondition::of(&headers(header::IF_MATCH, &["*"]));
-        assert_eq!(any.ok().flatten(), Some(Precondition::Exists));
-        for refused in ["W/\"a\"", "\"a\", \"b\"", "a", ""] {
-            assert!(Precondition::of(&headers(header::IF_MATCH, &[refused])).is_err(), "{refused}");
+        assert_eq!(wanted(&HeaderMap::new()).expect("no condition"), [""; 0]);
+    }
+
+    #[test]
+    fn r54_a_condition_that_can_not_hold_is_412_and_one_that_is_none_is_refused() {
+        let nine = (0..9).map(|nth| format!("\"{nth}\"")).collect::<Vec<_>>().join(", ");
+        for (name, value, status) in [
+            (header::IF_MATCH, r#"W/"a", W/"b""#, 412),
+            (header::IF_MATCH, r#""""#, 412),
+            (header::IF_MATCH, "a", 400),
+            (header::IF_MATCH, "", 400),
+            (header::IF_MATCH, r#""a", *"#, 400),
+            (header::IF_MATCH, &nine, 400),
+            (header::IF_NONE_MATCH, r#""a""#, 400),
+            (header::IF_NONE_MATCH, "", 400),
+        ] {
+            let fault = wanted(&headers(name, &[value])).expect_err("it is refused");
+            let response = fault.into_response(crate::fault::form(&HeaderMap::new()));
+            assert_eq!(response.status(), status, "{value}");
         }
-        assert_eq!(Precondition::of(&HeaderMap::new()).ok(), Some(None));
+        let absent = wanted(&headers(header::IF_NONE_MATCH, &["*"]));
+        assert_eq!(absent.expect("a condition"), [NOBODYS]);
     }
 }

@@ -78,8 +78,11 @@ async fn answer(edge: &Arc<Edge>, peer: SocketAddr, request: Request<Incoming>) 
         rpc::trace::adopt(&span, request.headers());
         let carried = Carried::of(request.headers());
         // In one expression: what has a name has a place of its own in this future, which is moved whole for every request.
-        let response =
+        let mut response =
             carried.scope(edge.redirects.answer(peer.ip(), &request, began).instrument(span)).await;
+        if edge.is_tls {
+            security::require_tls(response.headers_mut());
+        }
         let (status, took) = (response.status().as_u16(), began.elapsed());
         tracing::debug!(method, route = SLUG_ROUTE, status, ?took, "answered");
         edge.http.observe(method, SLUG_ROUTE, status, "", took);
@@ -139,11 +142,17 @@ async fn call(
         access: edge.access.clone(),
         entry,
     };
+    let client = Client::at(edge.redirects.proxies.client(peer.ip(), request.headers()));
     // Kept to the end: what holds meanwhile for others is nothing to this request.
     let contract = gateway.contracts.current();
     if let Some(document) = documents::find(request.uri().path(), &contract) {
-        let answer = Box::pin(document.answer(request.method(), request.headers())).await;
+        let answer = async {
+            gateway.charge_stray(&client).await?;
+            document.answer(request.method(), request.headers()).await
+        };
+        let answer = Box::pin(answer).await;
         let mut response = answer.unwrap_or_else(|fault| fault.into_response(form));
+        tell(gateway, &client, &mut response);
         gateway.cors.allow(origin.as_ref(), response.headers_mut());
         security::add(response.headers_mut(), edge.is_tls);
         let response = if is_head { headless(response) } else { response };
@@ -155,7 +164,6 @@ async fn call(
     request = Request::from_parts(head, body);
     let found = if spoken.is_none() { Some(find_rest(&contract, &request)) } else { None };
     let method = named.or_else(|| found.as_ref()?.as_ref().ok().map(|(_, method)| *method));
-    let client = Client::at(edge.redirects.proxies.client(peer.ip(), request.headers()));
     if method.is_some_and(|method| method.path.starts_with(IDENTITY))
         && let Some(network) = edge.redirects.network(client.address)
     {
@@ -179,6 +187,8 @@ async fn call(
             if request.version() < Version::HTTP_2 {
                 Box::pin(upstream::linger(request.into_body())).await;
             }
+            let charged = gateway.charge_stray(&client).await;
+            let fault = charged.map_or_else(Fault::from, |()| fault);
             (fault.into_response(form), observation(route, None, entry))
         }
         None => {
@@ -187,7 +197,13 @@ async fn call(
             let span = tracing::info_span!("request", route);
             adopt(&span, request.headers(), entry.as_mut());
             let answer = Box::pin(async {
-                let (found, method) = found?;
+                let (found, method) = match found {
+                    Ok(found) => found,
+                    Err(fault) => {
+                        gateway.charge_stray(&client).await?;
+                        return Err(fault);
+                    }
+                };
                 rest::answer(gateway, found, method, request).await
             });
             let outcome = carried.scope(answer.instrument(span)).await;
@@ -196,16 +212,21 @@ async fn call(
             (response, observation(route, None, entry))
         }
     };
-    let decided = client.told().filter(|_| !is_for_shared_caches(response.headers()));
-    if let Some(verdict) = decided {
-        verdict.add_headers(response.headers_mut(), gateway.limits.has_draft_headers());
-    }
+    tell(gateway, &client, &mut response);
     gateway.cors.allow(origin.as_ref(), response.headers_mut());
     security::add(response.headers_mut(), edge.is_tls);
     if is_head {
         response = headless(response);
     }
     observation.attach(response)
+}
+
+/// Has an answer say how its client stands with its limits, unless it is kept for others too.
+fn tell(gateway: &Gateway, client: &Client, response: &mut Response<Body>) {
+    let decided = client.told().filter(|_| !is_for_shared_caches(response.headers()));
+    if let Some(verdict) = decided {
+        verdict.add_headers(response.headers_mut(), gateway.limits.has_draft_headers());
+    }
 }
 
 /// Makes a span part of the trace that a request names, and notes that for the request's line in the access log.

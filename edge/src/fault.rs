@@ -130,18 +130,34 @@ impl Fault {
         Self::with(error, StatusCode::GONE)
     }
 
-    /// `If-Match` names another version.
+    /// `If-Match` or `If-None-Match` does not hold.
     pub(crate) fn precondition_failed() -> Self {
-        let why = "the version that if-match names is not the current one; read the resource again";
+        let why = "the resource is not in the state that if-match or if-none-match asks for; read it again";
         let error = Error::new(Code::Aborted, ErrorReason::EtagMismatch, why);
         Self::with(error, StatusCode::PRECONDITION_FAILED)
     }
 
-    /// What a call under an `If-Match` failed with: that another version is there is 412 then, and 409 for an `etag` in the body.
+    /// What a call under a condition failed with: that another version is there is 412 then, and 409 for an `etag` in the body.
     pub(crate) fn under_condition(self, is_conditional: bool) -> Self {
-        let is_mismatch = self.status.code() == Code::Aborted
-            && problem(&self.status, None).reason == text(ErrorReason::EtagMismatch);
-        if is_conditional && is_mismatch { Self::precondition_failed() } else { self }
+        if is_conditional && self.is_of_another_version() {
+            Self::precondition_failed()
+        } else {
+            self
+        }
+    }
+
+    /// Whether the resource had another `etag` than the one that was asked for.
+    pub(crate) fn is_of_another_version(&self) -> bool {
+        self.status.code() == Code::Aborted && self.has_reason(ErrorReason::EtagMismatch)
+    }
+
+    /// Whether the request id stands for another request.
+    pub(crate) fn is_request_id_reused(&self) -> bool {
+        self.has_reason(ErrorReason::RequestIdReused)
+    }
+
+    fn has_reason(&self, reason: ErrorReason) -> bool {
+        self.problem().reason == text(reason)
     }
 
     pub(crate) fn deadline_exceeded() -> Self {

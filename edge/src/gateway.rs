@@ -129,6 +129,14 @@ impl Gateway {
         Ok(Some(proved.metadata))
     }
 
+    /// Charges a request to its address that leads to no method: whoever probes paths pays, proved or not.
+    ///
+    /// # Errors
+    /// RATE_LIMITED.
+    pub(crate) async fn charge_stray(&self, client: &Client) -> Result<(), Status> {
+        Box::pin(self.charge(client, None, Timestamp::now())).await.map(drop)
+    }
+
     async fn charge(
         &self,
         client: &Client,
@@ -208,6 +216,13 @@ impl Backend for Gateway {
     async fn admit(&self, method: &Method, head: &Parts) -> Result<HeaderMap, Status> {
         let principal = self.principal(method, head, Timestamp::now()).await?;
         Ok(upstream::metadata(principal, &head.extensions))
+    }
+
+    async fn stray(&self, head: &Parts) -> Result<(), Status> {
+        match head.extensions.get::<Client>() {
+            Some(client) => self.charge_stray(client).await,
+            None => Ok(()),
+        }
     }
 
     async fn call(&self, request: Request<Body>) -> Result<Response<Body>, Status> {

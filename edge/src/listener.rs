@@ -226,13 +226,13 @@ impl<H: Handler> Connections<H> {
 
 fn builder(streams: Streams) -> auto::Builder<Streams> {
     let mut builder = auto::Builder::new(streams);
+    // Not `pipeline_flush`: hyper then takes as much of a body as there is, however little its client reads.
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .pipeline_flush(true)
         .half_close(false);
     builder
         .http2()

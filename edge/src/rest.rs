@@ -25,7 +25,7 @@ use crate::access;
 use crate::body::Body;
 use crate::body::BoxError;
 use crate::caching;
-use crate::conditional::Precondition;
+use crate::conditional;
 use crate::conditional::Version;
 use crate::cors::HOP_BY_HOP;
 use crate::fault;
@@ -82,15 +82,23 @@ where
     let metadata = gateway.admit(method, &head).await?;
     access::note(&head.extensions, &metadata);
     let body = upstream::read_body(body, gateway.body_bytes_max, deadline).await?;
-    let (message, is_conditional) = message(&found, &head, &body)?;
+    let message = message(&found, &head, &body)?;
     let message = idempotency::identified(method, &head.headers, message)?;
     if method.server_streams {
         let answered =
             server_stream(gateway, found, method, &head.headers, metadata, deadline, message);
         return Box::pin(answered).await;
     }
-    let answer = protocols::call_one(gateway, method, metadata, deadline, &message).await;
-    let (metadata, message) = answer.map_err(|fault| fault.under_condition(is_conditional))?;
+    // A read's conditions are compared here, with what is answered.
+    let versions =
+        if is_read(&head.method) { Vec::new() } else { conditional::wanted(&head.headers)? };
+    let conditional = versions.iter().map(|etag| found.with_etag(&message, etag));
+    let conditional = conditional.collect::<Result<Vec<_>, _>>()?;
+    let (metadata, message) = if conditional.is_empty() {
+        protocols::call_one(gateway, method, metadata, deadline, &message).await?
+    } else {
+        Box::pin(change(gateway, method, &metadata, conditional, deadline)).await?
+    };
     single_answer(&found, method, &head, &message, metadata).await
 }
 
@@ -158,40 +166,55 @@ pub(crate) async fn single_answer(
     Ok(response)
 }
 
-/// The method's message, and whether the client made it a condition that nothing has changed.
-fn message(found: &Match, head: &Parts, body: &[u8]) -> Result<(Bytes, bool), Fault> {
+/// Makes a change that is meant for any of some versions: the service compares one and changes at once, so they are tried in order.
+/// What was done under a request id for a later one is found there again.
+async fn change(
+    gateway: &Gateway,
+    method: &Method,
+    metadata: &HeaderMap,
+    messages: Vec<Bytes>,
+    deadline: Deadline,
+) -> Result<(HeaderMap, Bytes), Fault> {
+    let mut reused = None;
+    for message in messages {
+        match protocols::call_one(gateway, method, metadata.clone(), deadline, &message).await {
+            Err(fault) if fault.is_of_another_version() => {}
+            Err(fault) if fault.is_request_id_reused() => reused = Some(fault),
+            done => return done,
+        }
+    }
+    Err(reused.unwrap_or_else(Fault::precondition_failed))
+}
+
+/// The method's message.
+fn message(found: &Match, head: &Parts, body: &[u8]) -> Result<Bytes, Fault> {
     let resumed = resumed_query(found, &head.headers, head.uri.query());
-    let message = found.request(RequestParts {
+    Ok(found.request(RequestParts {
         query: resumed.as_deref().or_else(|| head.uri.query()),
         content_type: text(&head.headers, &header::CONTENT_TYPE),
         body,
-    })?;
-    under_condition(found, head, message)
+    })?)
 }
 
-/// The message with the version that the client made a condition, and whether it made one. What is read is compared here, with
-/// what is answered.
-pub(crate) fn under_condition(
-    found: &Match,
-    head: &Parts,
-    message: Bytes,
-) -> Result<(Bytes, bool), Fault> {
+/// The first message of a client's stream with the version that the client made a condition. What is read is compared here, with what
+/// is answered.
+pub(crate) fn under_condition(found: &Match, head: &Parts, message: Bytes) -> Result<Bytes, Fault> {
     if is_read(&head.method) {
-        return Ok((message, false));
+        return Ok(message);
     }
-    match Precondition::of(&head.headers)? {
-        None | Some(Precondition::Exists) => Ok((message, false)),
-        Some(Precondition::Is(etag)) => Ok((found.with_etag(&message, &etag)?, true)),
+    match conditional::wanted_of_stream(&head.headers)? {
+        None => Ok(message),
+        Some(etag) => Ok(found.with_etag(&message, &etag)?),
     }
 }
 
-/// Whether a request is one that must change a certain version.
+/// Whether a client's stream must change a certain version.
 ///
 /// # Errors
 /// A condition that is none.
 pub(crate) fn is_conditional(head: &Parts) -> Result<bool, Fault> {
     let is_stated = !is_read(&head.method);
-    Ok(is_stated && matches!(Precondition::of(&head.headers)?, Some(Precondition::Is(_))))
+    Ok(is_stated && conditional::wanted_of_stream(&head.headers)?.is_some())
 }
 
 fn is_read(method: &http::Method) -> bool {
@@ -224,11 +247,11 @@ pub(crate) async fn first_message(
 ) -> Result<Option<Option<Bytes>>, Fault> {
     if !found.route.answers_raw() {
         let first = tokio::time::timeout(FIRST_MESSAGE_WAIT, messages.message());
-        return Ok(first.await.ok().transpose()?);
+        return Ok(first.await.ok().transpose().map_err(statuses::unread)?);
     }
     let first = tokio::time::timeout_at(deadline.0.into(), messages.message());
     match leaving.run_until_cancelled(first).await {
-        Some(Ok(first)) => Ok(Some(first?)),
+        Some(Ok(first)) => Ok(Some(first.map_err(statuses::unread)?)),
         Some(Err(_)) => Err(Fault::deadline_exceeded()),
         None => Err(gateway::leaving().into()),
     }

@@ -26,6 +26,7 @@ use crate::gateway::Gateway;
 use crate::protocols::Backend as _;
 use crate::protocols::Method;
 use crate::rest;
+use crate::statuses;
 use crate::stream::Ends;
 use crate::upstream;
 use crate::upstream::BytesCodec;
@@ -100,7 +101,8 @@ where
         let called = client.client_streaming(call, path, BytesCodec);
         let answer = tokio::time::timeout_at(deadline.0.into(), called).await;
         let answer = answer.map_err(|_| Fault::deadline_exceeded())?;
-        answer.map_err(|status| Fault::from(status).under_condition(is_conditional))
+        answer
+            .map_err(|status| Fault::from(statuses::unread(status)).under_condition(is_conditional))
     };
     let (metadata, message, _) = unless_refused(sent, called).await?.into_parts();
     rest::single_answer(&found, method, head, &message, metadata.into_headers()).await

@@ -1,5 +1,5 @@
-//! What keeps a browser from doing with an answer what it is not for. Redirects are left alone: what they said of referrers would
-//! hold for the page that they lead to.
+//! What keeps a browser from doing with an answer what it is not for. Redirects only ask for TLS where there is TLS: what they said of
+//! referrers would hold for the page that they lead to.
 
 use http::HeaderMap;
 use http::HeaderName;
@@ -34,8 +34,13 @@ pub(crate) fn add(headers: &mut HeaderMap, is_tls: bool) {
     headers.insert(header::REFERRER_POLICY, NO_REFERRER);
     headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(NOT_A_PAGE);
     if is_tls {
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, TLS_ONLY);
+        require_tls(headers);
     }
+}
+
+/// Has a browser come by TLS alone, for redirects too: a link that is followed without it can be read, and led elsewhere.
+pub(crate) fn require_tls(headers: &mut HeaderMap) {
+    headers.insert(header::STRICT_TRANSPORT_SECURITY, TLS_ONLY);
 }
 
 #[cfg(test)]

@@ -75,6 +75,15 @@ fn mend(headers: &mut HeaderMap) {
     fit(status).add_header(headers).expect("what is escaped makes a header");
 }
 
+/// Why an answer that was read here can't be. tonic makes it the client's fault that it is too long; what a service says itself has a
+/// reason by now.
+pub(crate) fn unread(status: Status) -> Status {
+    if status.code() == Code::OutOfRange && status.details().is_empty() {
+        return ::rpc::Error::internal(&status.message()).into();
+    }
+    status
+}
+
 /// A status as clients get it: with its reason, and when trying again may help.
 pub(crate) fn fit(status: Status) -> Status {
     if status.code() == Code::Ok {

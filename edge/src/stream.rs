@@ -20,6 +20,7 @@ use crate::body::Body;
 use crate::body::BoxError;
 use crate::fault;
 use crate::gateway;
+use crate::statuses;
 
 /// How often a silent stream of events says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -171,7 +172,7 @@ impl State {
         match message {
             Some(Ok(Ok(Some(message)))) => Next::Message(message),
             Some(Ok(Ok(None))) => Next::End,
-            Some(Ok(Err(status))) => Next::Failure(status),
+            Some(Ok(Err(status))) => Next::Failure(statuses::unread(status)),
             Some(Err(_)) if wait < deadline => Next::Silence,
             Some(Err(_)) => Next::Failure(rpc::Error::deadline_exceeded().into()),
             None => Next::Failure(gateway::leaving()),

@@ -2,7 +2,8 @@
 //!
 //! What must stay true: a key is trusted only from `identity`; what can't be checked is not called wrong (503, not 401); and
 //! keys that are good are used until they are older than [`KEYS_AGE_MAX`], whatever happens to their source meanwhile. The
-//! set is read again in the background, by one at a time, and for an unknown key at most once in [`UNKNOWN_KEY_COOLDOWN`].
+//! set is read again in the background, by one at a time, and for an unknown key at most once in [`UNKNOWN_KEY_COOLDOWN`]. Where
+//! that fails, it has failed for all who came meanwhile: nobody waits for more than one read.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -34,8 +35,8 @@ use tonic::Status;
 
 /// How often the set is read. A key is published an hour before it signs.
 const REFRESH: Duration = Duration::from_mins(5);
-/// How long until the next attempt after one that failed.
-const RETRY: Duration = Duration::from_secs(2);
+/// How long until the next attempt after one that failed, in seconds.
+const RETRY_SECONDS: i64 = 2;
 /// How old a set may get while it can't be read, in seconds: six times as long as any token that it proves lives.
 const KEYS_AGE_MAX: i64 = 3_600;
 /// How long `identity` may take.
@@ -64,8 +65,8 @@ struct Inner {
     /// Reads the set where it is published.
     source: Box<dyn Fn() -> Fetched + Send + Sync>,
     keys: ArcSwap<KeySet>,
-    /// Held by whoever reads the set; when that was last tried for the sake of an unknown key.
-    fetching: Mutex<Option<i64>>,
+    /// Held by whoever reads the set.
+    fetching: Mutex<Attempts>,
     /// By the hash of the whole token: one with another signature is another token.
     verified: moka::sync::Cache<[u8; 32], Verified>,
     /// What was proved here once, by the same hash.
@@ -79,6 +80,27 @@ struct KeySet {
     trusted: TrustedKeys,
     /// None: never.
     read: Option<i64>,
+}
+
+/// How reading the set went lately. Clocks that are set make nothing of this hold for longer than it should.
+#[derive(Debug, Default)]
+struct Attempts {
+    /// When it last failed, if it has not succeeded since.
+    failed: Option<i64>,
+    /// When it was last tried for the sake of an unknown key.
+    for_unknown_key: Option<i64>,
+}
+
+impl Attempts {
+    /// Whether reading it has just failed, for whoever came while it was read too.
+    fn have_just_failed(&self, now_seconds: i64) -> bool {
+        is_recent(self.failed, now_seconds, RETRY_SECONDS)
+    }
+}
+
+/// Whether less than so much time lies between the two, whichever was first.
+fn is_recent(then: Option<i64>, now_seconds: i64, seconds: i64) -> bool {
+    then.is_some_and(|then| now_seconds.abs_diff(then) < seconds.unsigned_abs())
 }
 
 impl KeySet {
@@ -143,7 +165,7 @@ impl Tokens {
             expected,
             source: Box::new(source),
             keys: ArcSwap::default(),
-            fetching: Mutex::new(None),
+            fetching: Mutex::default(),
             verified,
             met: met.build(),
             ended: ended.build(),
@@ -215,13 +237,13 @@ impl Tokens {
         Ok((Verified { who, until, kid }, Met { session: who.session, expire }))
     }
 
-    /// Reads the set if nobody else has meanwhile.
+    /// Reads the set if nobody else has meanwhile, or has tried.
     async fn fetch_unless_usable(&self, now_seconds: i64) -> Result<(), Status> {
-        let _fetching = self.0.fetching.lock().await;
+        let mut attempts = self.0.fetching.lock().await;
         if self.0.keys.load().is_usable(now_seconds) {
             return Ok(());
         }
-        self.fetch(now_seconds).await
+        self.fetch_unless_failed(&mut attempts, now_seconds).await
     }
 
     /// Reads the set again, unless that was done since `seen`, or tried a moment ago.
@@ -230,20 +252,40 @@ impl Tokens {
         seen: &Arc<KeySet>,
         now_seconds: i64,
     ) -> Result<(), Status> {
-        let mut tried = self.0.fetching.lock().await;
+        let mut attempts = self.0.fetching.lock().await;
         if !Arc::ptr_eq(seen, &self.0.keys.load_full()) {
             return Ok(());
         }
-        if tried.is_some_and(|tried| now_seconds < tried + UNKNOWN_KEY_COOLDOWN) {
+        // The key may be a new one that can't be read: until it can, nobody can say that the token is wrong.
+        if attempts.failed.is_none()
+            && is_recent(attempts.for_unknown_key, now_seconds, UNKNOWN_KEY_COOLDOWN)
+        {
             return Ok(());
         }
-        *tried = Some(now_seconds);
-        // The key may be a new one that can't be read: then nobody can say that the token is wrong.
-        self.fetch(now_seconds).await.map_err(|_| unavailable().into())
+        attempts.for_unknown_key = Some(now_seconds);
+        self.fetch_unless_failed(&mut attempts, now_seconds).await
+    }
+
+    async fn fetch_unless_failed(
+        &self,
+        attempts: &mut Attempts,
+        now_seconds: i64,
+    ) -> Result<(), Status> {
+        if attempts.have_just_failed(now_seconds) {
+            return Err(unavailable().into());
+        }
+        self.fetch(attempts, now_seconds).await.map_err(|_| unavailable().into())
     }
 
     /// Reads the set. What can't be read, or is empty, changes nothing.
-    async fn fetch(&self, now_seconds: i64) -> Result<(), Status> {
+    async fn fetch(&self, attempts: &mut Attempts, now_seconds: i64) -> Result<(), Status> {
+        let read = self.read(now_seconds).await;
+        attempts.failed = read.is_err().then_some(now_seconds);
+        self.0.keys.store(Arc::new(read?));
+        Ok(())
+    }
+
+    async fn read(&self, now_seconds: i64) -> Result<KeySet, Status> {
         let mut trusted = TrustedKeys::default();
         for key in (self.0.source)().await? {
             // What is meant for another algorithm is not for us.
@@ -257,8 +299,7 @@ impl Tokens {
         if trusted.is_empty() {
             return Err(unavailable().into());
         }
-        self.0.keys.store(Arc::new(KeySet { trusted, read: Some(now_seconds) }));
-        Ok(())
+        Ok(KeySet { trusted, read: Some(now_seconds) })
     }
 
     /// Refuses the tokens of a session that has ended.
@@ -274,8 +315,8 @@ impl Tokens {
         let mut said = false;
         loop {
             let fetched = async {
-                let _fetching = self.0.fetching.lock().await;
-                self.fetch(Timestamp::now().as_second()).await
+                let mut attempts = self.0.fetching.lock().await;
+                self.fetch(&mut attempts, Timestamp::now().as_second()).await
             };
             let Some(fetched) = stop.run_until_cancelled(fetched).await else { return Ok(()) };
             let wait = match fetched {
@@ -289,7 +330,7 @@ impl Tokens {
                         tracing::warn!(status = %status, "the keys of access tokens can't be read");
                     }
                     said = true;
-                    RETRY
+                    Duration::from_secs(RETRY_SECONDS.unsigned_abs())
                 }
             };
             tokio::select! {

@@ -3,8 +3,11 @@
 
 mod edge {
     mod api;
+    mod attacks;
+    mod breaking;
     mod browsers;
     mod caching;
+    mod cdn;
     mod client_streams;
     mod clients;
     mod documents;
@@ -16,9 +19,12 @@ mod edge {
     mod port;
     mod protocols;
     mod rates;
+    mod raw;
     mod redirects;
     mod reload;
     mod sending;
+    mod setup;
+    mod signing_keys;
     mod streaming;
     mod streams;
     mod tokens;

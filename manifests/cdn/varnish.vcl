@@ -56,6 +56,10 @@ sub vcl_recv {
 }
 
 sub vcl_backend_response {
+  # What is kept is worth more than a failure, and holds for as long as it may be old.
+  if (bereq.is_bgfetch && (beresp.status == 429 || beresp.status >= 500)) {
+    return (abandon);
+  }
   # Codings and their tags are the edge's.
   set beresp.do_gzip = false;
   set beresp.do_gunzip = false;
@@ -67,5 +71,11 @@ sub vcl_backend_response {
   if (beresp.http.cache-control ~ "stale-while-revalidate=[0-9]+") {
     set beresp.grace = std.duration(
       regsub(beresp.http.cache-control, ".*stale-while-revalidate=([0-9]+).*", "\1") + "s", 0s);
+  }
+}
+
+sub vcl_backend_error {
+  if (bereq.is_bgfetch) {
+    return (abandon);
   }
 }

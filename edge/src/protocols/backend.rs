@@ -39,6 +39,14 @@ pub trait Backend: Clone + Send + Sync + 'static {
         head: &Parts,
     ) -> impl Future<Output = Result<HeaderMap, Status>> + Send;
 
+    /// Takes notice of a call that leads to no method.
+    ///
+    /// # Errors
+    /// Whoever makes too many of them.
+    fn stray(&self, _: &Parts) -> impl Future<Output = Result<(), Status>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Makes a call of gRPC.
     ///
     /// # Errors

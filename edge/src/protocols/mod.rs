@@ -143,7 +143,10 @@ where
     B::Error: Into<BoxError>,
 {
     let now = Instant::now();
-    let method = call.method.ok_or_else(Fault::method_unknown)?;
+    let Some(method) = call.method else {
+        backend.stray(&head).await?;
+        return Err(Fault::method_unknown());
+    };
     call.check(&head.headers)?;
     let longest = backend.timeout_max(method).map(|longest| Deadline(now + longest));
     let deadline = upstream::stated(&head.headers, now)?.into_iter().chain(longest).min();

@@ -44,7 +44,8 @@ pub(super) async fn answer(
     is_get: bool,
     outcome: &Outcome,
 ) -> Result<Response<Body>, Fault> {
-    let Read { headers: said, trailers, status, messages } = read(response, &mut ends).await?;
+    let Read { headers: said, trailers, status, messages } =
+        read(response, &mut ends, too_long).await?;
     outcome.tell(status.code());
     if status.code() != Code::Ok {
         let mut response = refuse(status.into(), false);
@@ -78,14 +79,18 @@ struct Read {
     messages: Bytes,
 }
 
-async fn read(response: Response<tonic::body::Body>, ends: &mut Ends) -> Result<Read, Status> {
+async fn read(
+    response: Response<tonic::body::Body>,
+    ends: &mut Ends,
+    too_long: fn(&str) -> Status,
+) -> Result<Read, Status> {
     let (head, body) = response.into_parts();
     let read = {
         let ended = std::future::poll_fn(|cx| ends.poll(cx));
         tokio::select! {
             biased;
             status = ended => Err(status),
-            read = whole(body) => read,
+            read = whole(body, too_long) => read,
         }
     };
     let (messages, trailers) = read?;
@@ -98,12 +103,14 @@ async fn read(response: Response<tonic::body::Body>, ends: &mut Ends) -> Result<
     })
 }
 
-/// The one message of an answer, and its metadata, trailers included.
+/// The one message of an answer, and its metadata, trailers included. Where it is too long that is no fault of a client's, to whom a
+/// limit of gRPC's means nothing.
 pub(super) async fn one(
     response: Response<tonic::body::Body>,
     ends: &mut Ends,
 ) -> Result<(HeaderMap, Bytes), Fault> {
-    let Read { mut headers, trailers, status, messages } = read(response, ends).await?;
+    let Read { mut headers, trailers, status, messages } =
+        read(response, ends, |why| Error::internal(&why).into()).await?;
     if status.code() != Code::Ok {
         return Err(status.into());
     }
@@ -122,7 +129,10 @@ fn coding(frame: &Frame, headers: &HeaderMap) -> Result<Coding, Fault> {
 }
 
 /// All of an answer.
-async fn whole(mut body: tonic::body::Body) -> Result<(Bytes, Option<HeaderMap>), Status> {
+async fn whole(
+    mut body: tonic::body::Body,
+    too_long: fn(&str) -> Status,
+) -> Result<(Bytes, Option<HeaderMap>), Status> {
     let (mut first, mut more) = (Bytes::new(), BytesMut::new());
     let mut trailers = None;
     while let Some(frame) = body.frame().await {

@@ -101,11 +101,45 @@ async fn r46_keys_that_can_not_be_read_are_no_wrong_token() {
     assert_eq!(status.code(), tonic::Code::Unavailable);
     assert_eq!(reason(&tokens, &token(&one), NOW).await, "SIGNING_KEYS_UNAVAILABLE");
     published.set(Some(&[]));
-    assert_eq!(
-        reason(&tokens, &token(&one), NOW).await,
-        "SIGNING_KEYS_UNAVAILABLE",
-        "an empty set"
-    );
+    let later = NOW + RETRY_SECONDS;
+    let why = reason(&tokens, &token(&one), later).await;
+    assert_eq!(why, "SIGNING_KEYS_UNAVAILABLE", "an empty set");
+    published.set(Some(&[&one]));
+    assert_eq!(reason(&tokens, &token(&one), later + RETRY_SECONDS).await, "");
+}
+
+#[tokio::test]
+async fn r46_a_read_that_fails_has_failed_for_all_who_wait_for_it() {
+    let (published, one, two) = (Published::default(), key("k1"), key("k2"));
+    let tokens = published.tokens();
+    let ask_at_once = async |token: String, now| {
+        let calls = (0..50).map(|_| reason(&tokens, &token, now));
+        let said = futures_util::future::join_all(calls).await;
+        assert!(said.iter().all(|why| why == "SIGNING_KEYS_UNAVAILABLE"), "{said:?}");
+    };
+    ask_at_once(token(&one), NOW).await;
+    ask_at_once(token(&one), NOW + RETRY_SECONDS - 1).await;
+    assert_eq!(published.reads(), 1);
+    published.set(Some(&[&one]));
+    let now = NOW + RETRY_SECONDS;
+    assert_eq!(reason(&tokens, &token(&one), now).await, "");
+
+    // A new key that can't be read is no wrong one, however often it is asked for.
+    published.set(None);
+    for _ in 0..2 {
+        ask_at_once(token(&two), now).await;
+    }
+    assert_eq!(published.reads(), 3);
+    published.set(Some(&[&one, &two]));
+    assert_eq!(reason(&tokens, &token(&two), now + RETRY_SECONDS).await, "");
+}
+
+#[tokio::test]
+async fn r46_a_clock_that_goes_back_keeps_no_key_from_being_read() {
+    let (published, one) = (Published::default(), key("k1"));
+    let tokens = published.tokens();
+    let far = NOW + 86_400;
+    assert_eq!(reason(&tokens, &token(&one), far).await, "SIGNING_KEYS_UNAVAILABLE");
     published.set(Some(&[&one]));
     assert_eq!(reason(&tokens, &token(&one), NOW).await, "");
 }
@@ -184,7 +218,7 @@ async fn r48_a_token_is_remembered_for_a_minute_at_most_and_not_beyond_its_time_
     assert_eq!(reason(&tokens, &forged, NOW).await, "ACCESS_TOKEN_INVALID");
 
     published.set(Some(&[&two]));
-    tokens.fetch(NOW).await.unwrap();
+    tokens.fetch(&mut Attempts::default(), NOW).await.unwrap();
     assert!(!is_remembered(&long, NOW), "its key is gone");
     assert_eq!(reason(&tokens, &long, NOW).await, "ACCESS_TOKEN_INVALID");
 }

@@ -189,6 +189,61 @@ async fn rest_refuses_what_it_has_no_place_for() {
     }
 }
 
+/// The fault list, 1: what a path names is what a service is asked about, whatever else is said.
+#[tokio::test]
+async fn r12_nothing_beside_the_path_changes_whom_a_call_is_about() {
+    const EVIL: &str = "workspaces/evil/links/evil";
+    let world = World::start().await;
+    let bearer = world.bearer();
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let link = format!("{}/links/lnk_1", world.workspace());
+    let key = format!("{}/apiKeys/key_1", world.workspace());
+    let evil = format!("{{\"name\":\"{EVIL}\"}}");
+    for (method, path, body) in [
+        ("GET", format!("{link}?name={EVIL}"), ""),
+        ("GET", format!("{link}?name=x&name={EVIL}"), ""),
+        ("GET", format!("{link}?%6eame={EVIL}"), ""),
+        ("GET", link.clone(), evil.as_str()),
+        ("PATCH", link.clone(), &evil),
+        ("PATCH", format!("{link}?link.name={EVIL}"), "{}"),
+        ("DELETE", format!("{link}?name={EVIL}"), ""),
+        ("POST", format!("{key}:revoke"), &evil),
+        ("POST", format!("{key}:revoke?name={EVIL}"), "{}"),
+        ("POST", format!("{}/links?parent=workspaces/evil", world.workspace()), "{}"),
+    ] {
+        let answer = world.send_body(method, &path, &headers, body.to_owned()).await;
+        assert_eq!(answer.problem(), (400, "INVALID_FIELD".to_owned()), "{method} {path} {body}");
+    }
+    for path in [format!("/{link}"), link.replace("/links/", "//links/"), format!("{link}/")] {
+        let answer = world.send("GET", &path, &headers).await;
+        assert_eq!(answer.problem(), (404, "METHOD_UNKNOWN".to_owned()), "{path}");
+    }
+    assert!(world.doubles.state().calls.is_empty(), "no service heard of any");
+    for slash in ["%2F", "%2f"] {
+        let path = format!("{link}{slash}..{slash}evil");
+        let answer = world.send("GET", &path, &headers).await;
+        let asked = answer.json()["name"].as_str().expect("a name").to_owned();
+        assert_eq!(asked, path.trim_start_matches("/v1/"), "a slash that is encoded stays so");
+    }
+}
+
+/// The fault list, 5: nesting without end ends at its limit.
+#[tokio::test]
+async fn r23_what_nests_too_deep_is_refused_before_it_is_read() {
+    let world = World::start().await;
+    let bearer = world.bearer();
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let links = format!("{}/links", world.workspace());
+    for depth in [101, 1_000_000] {
+        for (open, close) in [("{\"a\":", "}"), ("[", "]")] {
+            let body = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+            let answer = world.send_body("POST", &links, &headers, body).await;
+            assert_eq!(answer.problem().0, 400, "{depth} {open}");
+        }
+    }
+    assert!(world.doubles.state().calls.is_empty(), "no service heard of any");
+}
+
 #[tokio::test]
 async fn reflection_lists_what_is_public_and_health_knows_who_is_there() {
     let world = World::start().await;

@@ -109,8 +109,8 @@ async fn r54_if_match_is_the_services_etag_and_aborted_stays_409() {
     let calls = world.doubles.state().calls.len();
     let weak = ask(&world, "PATCH", &path, &[("if-match", "W/\"7f\"")], body).await;
     assert_eq!(weak.problem().0, 412, "weak tags are equal to none");
-    let several = ask(&world, "PATCH", &path, &[("if-match", "\"a\", \"b\"")], body).await;
-    assert_eq!(several.problem(), (400, "INVALID_FIELD".to_owned()));
+    let empty = ask(&world, "PATCH", &path, &[("if-match", "\"\"")], body).await;
+    assert_eq!(empty.problem().0, 412, "an empty one is no condition less");
     let two = r#"{"displayName":"x","etag":"8"}"#;
     let two = ask(&world, "PATCH", &path, &[("if-match", "\"7f\"")], two).await;
     assert_eq!(two.problem(), (400, "INVALID_FIELD".to_owned()));
@@ -119,6 +119,40 @@ async fn r54_if_match_is_the_services_etag_and_aborted_stays_409() {
     let create = ask(&world, "POST", &links, &[("if-match", "\"7f\"")], create).await;
     assert_eq!(create.problem(), (400, "INVALID_FIELD".to_owned()), "there is nothing to match");
     assert_eq!(world.doubles.state().calls.len(), calls, "no service heard of any");
+}
+
+#[tokio::test]
+async fn r54_a_change_may_be_meant_for_any_of_some_versions_or_for_what_is_not_there() {
+    let world = World::start().await;
+    world.doubles.state().link_etag = "7f".to_owned();
+    let path = format!("{}/links/lnk_1", world.workspace());
+    let body = r#"{"displayName":"x"}"#;
+    let current = tag(&get(&world, &path, &[]).await);
+    let several = format!("\"a\", W/\"7f\", {current}, \"b\"");
+    let changed = ask(&world, "PATCH", &path, &[("if-match", &several)], body).await;
+    assert_eq!((changed.status, &changed.json()["etag"]), (200, &"7fx".into()), "{changed:?}");
+    let stale = ask(&world, "PATCH", &path, &[("if-match", &several)], body).await;
+    assert_eq!(stale.problem(), (412, "ETAG_MISMATCH".to_owned()));
+    assert_eq!(world.doubles.state().link_etag, "7fx", "it was changed once");
+
+    // What was done before under the same id, for another of the versions, is found.
+    let done_before =
+        ask(&world, "PATCH", &path, &[("if-match", "\"taken\", \"7fx\"")], body).await;
+    assert_eq!(done_before.status, 200, "{done_before:?}");
+    let other = ask(&world, "PATCH", &path, &[("if-match", "\"taken\", \"b\"")], body).await;
+    assert_eq!(other.problem(), (409, "REQUEST_ID_REUSED".to_owned()));
+    let deleted = ask(&world, "DELETE", &path, &[("if-match", "\"a\", \"7fxx\"")], "").await;
+    assert_eq!(deleted.status, 200, "{deleted:?}");
+
+    let absent = [("if-none-match", "*")];
+    let there = ask(&world, "PATCH", &path, &absent, body).await;
+    assert_eq!(there.problem(), (412, "ETAG_MISMATCH".to_owned()));
+    let missing = format!("{}/links/missing", world.workspace());
+    let missing = ask(&world, "PATCH", &missing, &absent, body).await;
+    assert_eq!(missing.problem(), (404, "NOT_FOUND".to_owned()), "as without a condition");
+    assert_eq!(world.doubles.state().link_etag, "7fxx");
+    let list = ask(&world, "PATCH", &path, &[("if-none-match", "\"a\"")], body).await;
+    assert_eq!(list.problem(), (400, "INVALID_FIELD".to_owned()));
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -69,9 +71,15 @@ pub(super) enum Connection {
 
 impl Connection {
     pub(super) async fn http1(address: SocketAddr) -> Self {
-        let io = TokioIo::new(TcpStream::connect(address).await.expect("it listens"));
+        Self::http1_over(TcpStream::connect(address).await.expect("it listens")).await
+    }
+
+    pub(super) async fn http1_over<S>(stream: S) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (sender, connection) =
-            hyper::client::conn::http1::handshake(io).await.expect("HTTP/1.1");
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
         let mut driver = JoinSet::new();
         driver.spawn(async move { drop(connection.await) });
         Self::One(sender, driver)

@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 use auth::access_token::SigningKey;
 use aws_lc_rs::rand::SystemRandom;
@@ -25,6 +27,8 @@ use tonic::Request;
 use tonic::Response;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
+
+use super::raw::Answer;
 
 /// All that the doubles know and have seen.
 #[derive(Default)]
@@ -53,6 +57,13 @@ pub(super) struct State {
     pub(super) link_etag: String,
     /// What `CountClicks` fails with.
     pub(super) failure: Option<Status>,
+    /// What is answered instead, byte by byte, to calls of the public services.
+    pub(super) raw: Option<Answer>,
+    /// How many pieces of that were taken.
+    pub(super) raw_pieces: usize,
+    /// The keys of access tokens that are published, if other than the one that `identity` signs with.
+    pub(super) published: Option<Vec<identity::JsonWebKey>>,
+    pub(super) publications: usize,
 }
 
 /// The doubles, under every service's name.
@@ -61,6 +72,10 @@ pub(super) struct Doubles {
     pub(super) state: Arc<Mutex<State>>,
     /// Each call of `GetLink` takes one of these; none are left while a test holds them.
     pub(super) gate: Arc<Semaphore>,
+    /// Calls of `GetLink` and watches that are under way.
+    under_way: Arc<AtomicUsize>,
+    /// As for `GetLink`, before the keys of access tokens are told.
+    pub(super) keys_gate: Arc<Semaphore>,
     /// As for `GetLink`, after an answer of the resolver was made up and before it is given.
     pub(super) resolve_gate: Arc<Semaphore>,
     /// What `identity` signs access tokens with, as PKCS#8.
@@ -72,6 +87,8 @@ impl Doubles {
         Self {
             state: Arc::default(),
             gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            under_way: Arc::default(),
+            keys_gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             resolve_gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             signing_key: Arc::new(
                 Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new())
@@ -86,9 +103,31 @@ impl Doubles {
         self.state.lock().expect("no test panics with it")
     }
 
+    /// How many calls of `GetLink` and watches are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::SeqCst)
+    }
+
+    fn begin(&self) -> UnderWay {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        UnderWay(Arc::clone(&self.under_way))
+    }
+
     /// What `identity` signs with.
     pub(super) fn signing_key(&self) -> SigningKey {
         SigningKey::from_pkcs8(self.key_id(), &self.signing_key)
+    }
+
+    /// Its public half, as it is published.
+    pub(super) fn published_key(&self) -> identity::JsonWebKey {
+        identity::JsonWebKey {
+            kty: "OKP".to_owned(),
+            crv: "Ed25519".to_owned(),
+            x: self.public_key(),
+            kid: self.key_id(),
+            alg: "EdDSA".to_owned(),
+            r#use: "sig".to_owned(),
+        }
     }
 
     fn public_key(&self) -> String {
@@ -113,6 +152,15 @@ impl Doubles {
             return Err(Status::internal("told to fail"));
         }
         Ok(())
+    }
+}
+
+/// A call that is under way until this is dropped.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -193,16 +241,12 @@ impl identity::json_web_keys_service_server::JsonWebKeysService for Doubles {
         &self,
         _: Request<identity::GetJsonWebKeysRequest>,
     ) -> Result<Response<identity::GetJsonWebKeysResponse>, Status> {
+        self.state().publications += 1;
+        self.keys_gate.acquire().await.expect("open").forget();
         self.answer_or_away()?;
-        let key = identity::JsonWebKey {
-            kty: "OKP".to_owned(),
-            crv: "Ed25519".to_owned(),
-            x: self.public_key(),
-            kid: self.key_id(),
-            alg: "EdDSA".to_owned(),
-            r#use: "sig".to_owned(),
-        };
-        Ok(Response::new(identity::GetJsonWebKeysResponse { keys: vec![key] }))
+        let keys = self.state().published.clone();
+        let keys = keys.unwrap_or_else(|| vec![self.published_key()]);
+        Ok(Response::new(identity::GetJsonWebKeysResponse { keys }))
     }
 }
 
@@ -213,6 +257,7 @@ impl links::links_service_server::LinksService for Doubles {
         request: Request<links::GetLinkRequest>,
     ) -> Result<Response<links::GetLinkResponse>, Status> {
         self.called(&request)?;
+        let _under_way = self.begin();
         self.gate.acquire().await.expect("open").forget();
         let name = request.into_inner().name;
         if name.ends_with("missing") {
@@ -253,6 +298,12 @@ impl links::links_service_server::LinksService for Doubles {
         self.called(&request)?;
         let mut link = request.into_inner().link.unwrap_or_default();
         let mut state = self.state();
+        if link.name.ends_with("missing") {
+            return Err(rpc::Error::not_found(link.name).into());
+        }
+        if link.etag == "taken" {
+            return Err(rpc::Error::request_id_reused().into());
+        }
         if !link.etag.is_empty() && link.etag != state.link_etag {
             return Err(rpc::Error::etag_mismatch().into());
         }
@@ -314,7 +365,12 @@ impl analytics::analytics_service_server::AnalyticsService for Doubles {
         let first = (!resumed.resume_token.is_empty()).then_some(Ok(resumed));
         let all = futures_util::stream::iter(first.into_iter().chain(clicks));
         if self.state().watches_last {
-            return Ok(Response::new(all.chain(futures_util::stream::pending()).boxed()));
+            let under_way = self.begin();
+            let lasting = all.chain(futures_util::stream::poll_fn(move |_| {
+                let _ = &under_way;
+                std::task::Poll::Pending
+            }));
+            return Ok(Response::new(lasting.boxed()));
         }
         Ok(Response::new(all.boxed()))
     }

@@ -108,19 +108,19 @@ impl Port {
 }
 
 /// A certificate of its own for `localhost`, written where the port reads it.
-fn write_certificate(folder: &Path) -> CertificateDer<'static> {
+pub(super) fn write_certificate(folder: &Path) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).expect("written");
     std::fs::write(folder.join("certificate.pem"), made.cert.pem()).expect("written");
     made.cert.der().clone()
 }
 
-fn files(folder: &Path) -> TlsFiles {
+pub(super) fn files(folder: &Path) -> TlsFiles {
     TlsFiles { certificate: folder.join("certificate.pem"), key: folder.join("key.pem") }
 }
 
-async fn handshake(
-    port: &Port,
+pub(super) async fn handshake(
+    address: SocketAddr,
     root: &CertificateDer<'static>,
     alpn: &str,
 ) -> std::io::Result<TlsStream<TcpStream>> {
@@ -134,7 +134,8 @@ async fn handshake(
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
     let name = ServerName::try_from("localhost").expect("a name");
-    TlsConnector::from(Arc::new(config)).connect(name, port.connect().await).await
+    let stream = TcpStream::connect(address).await.expect("it listens");
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
 #[tokio::test]
@@ -145,7 +146,7 @@ async fn tls_offers_both_versions_of_http() {
     let port = Port::open(Hello::default(), Some(tls)).await;
     let mut connections = JoinSet::new();
     for alpn in ["h2", "http/1.1"] {
-        let stream = handshake(&port, &root, alpn).await.expect("a handshake");
+        let stream = handshake(port.address, &root, alpn).await.expect("a handshake");
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(alpn.as_bytes()));
         let io = TokioIo::new(stream);
         let request = Request::get("https://localhost/").body(Empty::<Bytes>::new()).expect("good");
@@ -179,16 +180,16 @@ async fn a_new_certificate_is_used_and_one_that_is_bad_is_not() {
     };
     let tls = Tls::load(files(folder.path()), metrics).expect("good files");
     let port = Port::open(Hello::default(), Some(tls)).await;
-    handshake(&port, &first, "h2").await.expect("the first one serves");
+    handshake(port.address, &first, "h2").await.expect("the first one serves");
 
     std::fs::write(folder.path().join("certificate.pem"), "no certificate").expect("written");
     until(async || reloads("refused")).await;
-    handshake(&port, &first, "h2").await.expect("the first one serves on");
+    handshake(port.address, &first, "h2").await.expect("the first one serves on");
 
     let second = write_certificate(folder.path());
-    until(async || handshake(&port, &second, "h2").await.is_ok()).await;
+    until(async || handshake(port.address, &second, "h2").await.is_ok()).await;
     assert!(reloads("used"));
-    assert!(handshake(&port, &first, "h2").await.is_err(), "the first one is gone");
+    assert!(handshake(port.address, &first, "h2").await.is_err(), "the first one is gone");
 }
 
 #[tokio::test]
@@ -306,15 +307,22 @@ async fn heads_over_their_limit_are_refused() {
 #[tokio::test]
 async fn a_client_that_resets_what_it_opens_loses_its_connection() {
     let port = Port::open(Hello { waits: true, ..Hello::default() }, None).await;
-    let (mut sender, connection) =
-        h2::client::handshake(port.connect().await).await.expect("HTTP/2");
+    let error = reset_until_ended(port.address, "/").await;
+    assert_eq!(error.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM), "{error}");
+}
+
+/// Opens streams for a path and resets them, until the connection is ended for that; says how.
+pub(super) async fn reset_until_ended(address: SocketAddr, path: &'static str) -> h2::Error {
+    let stream = TcpStream::connect(address).await.expect("it listens");
+    let (mut sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
     let mut driver = JoinSet::new();
     driver.spawn(connection);
     let resetting = async {
         loop {
             // All of these go out before the server is heard.
             for _ in 0..100 {
-                let request = Request::get("http://localhost/").body(()).expect("good");
+                let uri = format!("http://localhost{path}");
+                let request = Request::get(uri).body(()).expect("good");
                 match sender.send_request(request, false) {
                     Ok((_, mut stream)) => stream.send_reset(h2::Reason::CANCEL),
                     Err(_) => return,
@@ -328,17 +336,21 @@ async fn a_client_that_resets_what_it_opens_loses_its_connection() {
     };
     tokio::time::timeout(PATIENCE, resetting).await.expect("it is ended");
     let ended = driver.join_next().await.expect("driven").expect("no panic");
-    let error = ended.expect_err("not a clean end");
-    assert_eq!(error.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM), "{error}");
+    ended.expect_err("not a clean end")
 }
 
 /// R58: CONTINUATION frames without an end.
 #[tokio::test]
 async fn a_head_that_never_ends_loses_its_connection() {
+    let port = Port::open(Hello::default(), None).await;
+    continue_until_ended(port.address).await;
+}
+
+/// Goes on with a head, until the connection is ended for that.
+pub(super) async fn continue_until_ended(address: SocketAddr) {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
-    let port = Port::open(Hello::default(), None).await;
-    let mut stream = port.connect().await;
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
     // A literal header with a name of one character and a value of 1,000, never indexed.
     let field = [&[0x10, 1, b'x', 0x7f, 0xe9, 0x06][..], &[b'v'; 1_000]].concat();
     let length = u8::try_from(field.len() >> 8).expect("short");

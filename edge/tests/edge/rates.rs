@@ -205,6 +205,64 @@ async fn r52_who_was_proved_and_can_not_be_proved_again_pays() {
         .await;
 }
 
+/// R52: what leads nowhere and what is for everyone is charged to the address, in every protocol. Only preflights are free: a page has no
+/// say in them.
+#[tokio::test]
+async fn r52_whoever_probes_paths_pays_for_it() {
+    let world = World::limited("[addresses]\nminute = 2\n", |config| {
+        config.trusted_proxies = vec!["127.0.0.0/8".to_owned()];
+    })
+    .await;
+    let bearer = world.bearer();
+    let links = format!("{}/links", world.workspace());
+    let grpc = [("content-type", "application/grpc"), ("te", "trailers")];
+    let connect = [("content-type", "application/json")];
+    for (nth, (method, path, headers, status)) in [
+        ("GET", "/v1/nothing/here", &[][..], 404),
+        ("GET", "/elsewhere/entirely", &[], 404),
+        ("PUT", &*links, &[], 405),
+        ("POST", "/sale", &[], 405),
+        ("OPTIONS", &links, &[], 405),
+        ("POST", "/linkmesh.links.v1.ResolverService/Resolve", &connect, 404),
+        ("POST", "/linkmesh.links.v1.ResolverService/Resolve", &grpc, 200),
+        ("GET", "/docs", &[], 200),
+        ("HEAD", "/v1/openapi.json", &[], 200),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let address = format!("203.0.113.{nth}");
+        // That a key is there makes it no better.
+        let more = [("x-forwarded-for", address.as_str()), ("authorization", &bearer)];
+        let headers: Vec<_> = headers.iter().copied().chain(more).collect();
+        let mut connection = Connection::http2(world.address).await;
+        let mut send = async || {
+            let answer = connection.send(request(method, &world.uri(path), &headers, "")).await;
+            let refused = answer.header("grpc-status") == Some("8");
+            if refused { 429 } else { answer.status }
+        };
+        let mut answered = 0;
+        let last = loop {
+            match send().await {
+                said if said == status => answered += 1,
+                other => break other,
+            }
+        };
+        assert_eq!(last, 429, "{method} {path}");
+        // One more is let in every 30 s.
+        assert!((2..=4).contains(&answered), "{method} {path}: {answered}");
+        let preflight = [
+            ("x-forwarded-for", address.as_str()),
+            ("origin", ORIGIN),
+            ("access-control-request-method", "POST"),
+        ];
+        for _ in 0..5 {
+            assert_eq!(world.send("OPTIONS", &links, &preflight).await.status, 204);
+        }
+    }
+    assert_eq!(get_link(&world, &world.key).await.status, 200, "from another address");
+}
+
 /// R52: a watch lasts for an hour.
 #[tokio::test]
 async fn r52_health_is_free_to_ask_for_and_not_to_watch() {

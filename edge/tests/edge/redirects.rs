@@ -1,5 +1,7 @@
 //! Short links: where they lead, what they say when they do not, and what is kept of a click.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use proto::events::v1::ClickMethod;
 use proto::links::v1::Route;
@@ -8,6 +10,8 @@ use tokio::sync::Semaphore;
 
 use super::clients::Connection;
 use super::clients::request;
+use super::port;
+use super::setup::Setup;
 use super::world::World;
 use super::world::route;
 
@@ -96,6 +100,76 @@ async fn r57_a_remembered_link_needs_no_service_and_loses_no_click() {
     }
     assert_eq!(world.doubles.state().resolves, resolves);
     assert_eq!(world.clicks(21).await.len(), 21);
+}
+
+/// R57: the spool is as full as it may get, and nothing can be shipped.
+#[tokio::test]
+async fn r57_at_the_spools_bound_redirects_answer_and_what_is_lost_is_counted() {
+    /// The least that the configuration takes.
+    const BOUND: u64 = 32 << 20;
+    /// Some hundred clicks.
+    const ROOM: u64 = 64 << 10;
+    let bus = format!("kafka://127.0.0.1:{}", stack::port::free().expect("a port"));
+    let setup = Setup { bus: Some(bus), ..Setup::default() };
+    let spool = setup.folder.path().join("edge/spool");
+    std::fs::create_dir_all(&spool).expect("a folder");
+    // What an earlier process has left that nobody can read, of which the disk holds nothing.
+    let left = std::fs::File::create(spool.join("0.damaged")).expect("a file");
+    left.set_len(BOUND - ROOM).expect("its length");
+    let world = World::set_up(setup, |config| {
+        config.spool_bytes_max = BOUND;
+        config.ship_max = Duration::ZERO;
+    })
+    .await;
+    world.put("sale", 1, Some(route("https://shop.example")));
+    let mut connection = Connection::http1(world.address).await;
+    let lost = async || world.metric("spool_lost_clicks_total{service=\"edge\"}").await;
+    let mut answered = 0.0;
+    let mut click = async || {
+        let agent = "x".repeat(500);
+        let headers = [("user-agent", agent.as_str())];
+        let answer = connection.send(request("GET", "/sale", &headers, "")).await;
+        assert_eq!((answer.status, answer.header("location")), (302, Some("https://shop.example")));
+        answered += 1.0;
+        answered
+    };
+    click().await;
+    assert_eq!(lost().await, Some(0.0));
+    while lost().await == Some(0.0) {
+        for _ in 0..20 {
+            click().await;
+        }
+    }
+    let before = lost().await.expect("a number");
+    let mut all = 0.0;
+    for _ in 0..10 {
+        all = click().await;
+    }
+    assert_eq!(lost().await, Some(before + 10.0));
+    let kept = world.metric("spool_unshipped_clicks{service=\"edge\"}").await;
+    assert_eq!(kept, Some(all - before - 10.0), "each is kept or counted as lost");
+    let bytes = world.metric("spool_bytes{service=\"edge\"}").await.expect("a number");
+    assert!(bytes <= BOUND as f64, "{bytes}");
+}
+
+#[tokio::test]
+async fn a_redirect_over_tls_has_browsers_come_by_tls_the_next_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = port::write_certificate(folder.path());
+    let world = World::with(|config| config.tls = Some(port::files(folder.path()))).await;
+    world.put("sale", 1, Some(route("https://shop.example")));
+    let click = async || {
+        let stream = port::handshake(world.address, &root, "http/1.1").await.expect("TLS");
+        Connection::http1_over(stream).await.send(request("GET", "/sale", &[], "")).await
+    };
+    world.eventually("it redirects", async || click().await.status == 302).await;
+    let answer = click().await;
+    assert_eq!(answer.header("strict-transport-security"), Some("max-age=31536000"));
+    assert_eq!(answer.header("referrer-policy"), None, "it would hold for where it leads");
+    let plain = World::start().await;
+    plain.put("sale", 1, Some(route("https://shop.example")));
+    let answer = plain.send("GET", "/sale", &[]).await;
+    assert_eq!((answer.status, answer.header("strict-transport-security")), (302, None));
 }
 
 /// R56, R55: nothing that is no redirect is kept by anyone.

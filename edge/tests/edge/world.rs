@@ -39,6 +39,8 @@ use super::clients::Connection;
 use super::clients::PATIENCE;
 use super::clients::request;
 use super::doubles::Doubles;
+use super::raw::Raw;
+use super::setup::Setup;
 use super::streaming;
 use super::streaming::Streams;
 use super::widgets::Widgets;
@@ -60,14 +62,15 @@ pub(super) struct World {
     _folder: tempfile::TempDir,
 }
 
-/// Limits that no test comes near which is not about them.
-const LIFTED: &str = "[tiers]\nfree = 1000000\n[addresses]\nminute = 1000000\n\
-                      [redirects]\nsecond = 1000000\n";
 const LINKS: [&str; 2] = ["linkmesh.links.v1.ResolverService", "linkmesh.links.v1.LinksService"];
 const IDENTITY: [&str; 2] =
     ["linkmesh.identity.v1.AuthenticationService", "linkmesh.identity.v1.JsonWebKeysService"];
 const ANALYTICS: [&str; 2] =
     ["linkmesh.analytics.v1.AnalyticsService", "linkmesh.analytics.v1.SaltsService"];
+
+/// What is waited for unless a test says otherwise.
+const FOUND: [&str; 2] =
+    ["linkmesh.links.v1.LinksService", "linkmesh.analytics.v1.AnalyticsService"];
 
 impl World {
     /// With the defaults of the configuration, but for the port and the limits.
@@ -76,7 +79,7 @@ impl World {
     }
 
     pub(super) async fn with(configure: impl FnOnce(&mut edge::Config)) -> Self {
-        Self::limited(LIFTED, configure).await
+        Self::set_up(Setup::default(), configure).await
     }
 
     /// With the API of streams, which it was not built with, and nothing else.
@@ -85,12 +88,16 @@ impl World {
             config.descriptors_file = Some(streaming::write_descriptors(folder));
             configure(config);
         };
-        Self::opened(LIFTED, &[streaming::SERVICE], configure, &[]).await
+        Self::opened(Setup::default(), &[streaming::SERVICE], configure, &[]).await
     }
 
     /// With these limits.
     pub(super) async fn limited(limits: &str, configure: impl FnOnce(&mut edge::Config)) -> Self {
-        Self::limited_to(limits, configure, &[]).await
+        Self::set_up(Setup { limits: limits.to_owned(), ..Setup::default() }, configure).await
+    }
+
+    pub(super) async fn set_up(setup: Setup, configure: impl FnOnce(&mut edge::Config)) -> Self {
+        Self::opened(setup, &FOUND, |config, _| configure(config), &[]).await
     }
 
     /// With services of other teams, each under its name in the mesh.
@@ -98,29 +105,20 @@ impl World {
         others: &[(&'static str, Widgets)],
         configure: impl FnOnce(&mut edge::Config),
     ) -> Self {
-        Self::limited_to(LIFTED, configure, others).await
-    }
-
-    async fn limited_to(
-        limits: &str,
-        configure: impl FnOnce(&mut edge::Config),
-        others: &[(&'static str, Widgets)],
-    ) -> Self {
-        let services = ["linkmesh.links.v1.LinksService", "linkmesh.analytics.v1.AnalyticsService"];
-        Self::opened(limits, &services, |config, _| configure(config), others).await
+        Self::opened(Setup::default(), &FOUND, |config, _| configure(config), others).await
     }
 
     /// Ready once it has found these services.
     async fn opened(
-        limits: &str,
+        setup: Setup,
         services: &[&str],
         configure: impl FnOnce(&mut edge::Config, &Path),
         others: &[(&'static str, Widgets)],
     ) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let Setup { limits, doubles, folder, bus } = setup;
         let limits_file = folder.path().join("limits.toml");
         std::fs::write(&limits_file, limits).expect("written");
-        let (doubles, streams) = (Doubles::new(), Streams::default());
+        let streams = Streams::default();
         let key = ApiKey::generate().expect("entropy");
         let scopes = [Scope::LinksRead, Scope::LinksWrite, Scope::AnalyticsRead];
         let workspace = WorkspaceId::new();
@@ -137,10 +135,12 @@ impl World {
         };
         config.limits.file = Some(limits_file.clone());
         configure(&mut config, folder.path());
+        let is_tls = config.tls.is_some();
         let mut host_config = HostConfig::default();
         host_config.host.data = folder.path().to_owned();
         host_config.host.admin_listen = any_port;
         host_config.host.instance = Some("test".to_owned());
+        host_config.bus.uri = bus.or(host_config.bus.uri);
 
         let (tell_address, address) = oneshot::channel();
         let (tell_bus, bus) = oneshot::channel();
@@ -149,8 +149,9 @@ impl World {
             (doubles.clone(), doubles.clone(), doubles.clone());
         let mut host = service::Host::new(host_config, "test")
             .add("links", any_port, async move |_| {
-                let routes = Routes::new(ResolverServiceServer::new(for_links.clone()))
-                    .add_service(LinksServiceServer::new(for_links));
+                let links = LinksServiceServer::new(for_links.clone());
+                let routes = Routes::new(Raw::before(links, &for_links))
+                    .add_service(ResolverServiceServer::new(for_links));
                 Ok(assembly(routes, &LINKS))
             })
             .add("identity", any_port, async move |_| {
@@ -159,7 +160,8 @@ impl World {
                 Ok(assembly(routes, &IDENTITY))
             })
             .add("analytics", any_port, async move |_| {
-                let routes = Routes::new(AnalyticsServiceServer::new(for_analytics.clone()))
+                let clicks = AnalyticsServiceServer::new(for_analytics.clone());
+                let routes = Routes::new(Raw::before(clicks, &for_analytics))
                     .add_service(SaltsServiceServer::new(for_analytics));
                 Ok(assembly(routes, &ANALYTICS))
             })
@@ -202,7 +204,10 @@ impl World {
             running,
             _folder: folder,
         };
-        world.until_services_are_found(services).await;
+        // Behind TLS a test has to look for itself.
+        if !is_tls {
+            world.until_services_are_found(services).await;
+        }
         world
     }
 

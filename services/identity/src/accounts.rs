@@ -82,7 +82,8 @@ impl Accounts {
         Identified::new(user, id, method, message, Kept::Keyed(&self.store))
     }
 
-    /// The request id of a call of nobody yet, if it has one: `of` is whom it says to be of, an address as it is looked up or a token.
+    /// The request id of a call of nobody yet, if it has one: `of` is whom it says to be of, by a token, or by an address as it is
+    /// looked up and what nobody else has or could prove.
     pub(crate) fn anonymous(
         &self,
         of: &str,

@@ -131,8 +131,8 @@ impl Store {
         self.keyring.hash("request", fingerprint)
     }
 
-    /// Where the request ids of a call of nobody yet are looked up: by its method, and by an address or a token that it holds. Keyed,
-    /// as what is made of an address.
+    /// Where the request ids of a call of nobody yet are looked up: by its method, and by whom it says to be of. Keyed, as what is made
+    /// of an address, a token or a password.
     pub(crate) fn namespace(&self, method: &str, of: &str) -> Uuid {
         let hash = self.keyring.hash("request-namespace", format!("{method}\0{of}").as_bytes());
         let mut bytes = [0; 16];

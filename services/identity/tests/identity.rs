@@ -13,6 +13,7 @@ mod identity {
     mod invitations;
     mod mails;
     mod members;
+    mod oracles;
     mod people;
     mod provider;
     mod providers;

@@ -1,5 +1,5 @@
 // connect-web in a real browser, headless Chromium: a page of another origin, so with preflights, over gRPC-Web and Connect. What is
-// refused is read by its code and details, which takes CORS headers on errors too.
+// refused is read by its code and details, which takes CORS headers on errors too, and when to come again by its headers.
 
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
@@ -31,6 +31,12 @@ try {
       stranger: { code: "Unauthenticated", reason: "CREDENTIALS_MISSING" },
     });
     console.log(`chromium ${protocol}: ok`);
+  }
+  // Last, since nothing is let in afterwards.
+  for (const protocol of ["Connect", "gRPC-Web"]) {
+    const refused = await tab.evaluate((given) => globalThis.page.insist(given), { protocol, url, authorization, workspace });
+    assert.deepEqual(refused, { code: "ResourceExhausted", reason: "RATE_LIMITED", remaining: "0", waits: true });
+    console.log(`chromium ${protocol}, too often: ok`);
   }
 } finally {
   await browser.close();

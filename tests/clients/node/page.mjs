@@ -11,14 +11,34 @@ const failure = (error) => {
   return { code: Code[error.code], reason: error.findDetails(ErrorInfoSchema)[0]?.reason };
 };
 
-/** Creates a link, watches a click of it, and is refused twice. */
-export async function run({ protocol, url, authorization, workspace }) {
-  const create = protocol === "Connect" ? createConnectTransport : createGrpcWebTransport;
+const creator = (protocol) => (protocol === "Connect" ? createConnectTransport : createGrpcWebTransport);
+
+const signed = ({ protocol, url, authorization }) => {
   const sign = (next) => (request) => {
     request.header.set("authorization", authorization);
     return next(request);
   };
-  const transport = create({ baseUrl: url, interceptors: [sign], defaultTimeoutMs: 20_000 });
+  return creator(protocol)({ baseUrl: url, interceptors: [sign], defaultTimeoutMs: 20_000 });
+};
+
+/** Asks until that is too often: what a page can read of the refusal. */
+export async function insist(given) {
+  const AT_ONCE = 50;
+  const links = createClient(LinksService, signed(given));
+  const name = `${given.workspace}/links/lnk_${"0".repeat(32)}`;
+  for (;;) {
+    const asked = Array.from({ length: AT_ONCE }, () => links.getLink({ name }).then(() => null, (error) => error));
+    const refused = (await Promise.all(asked)).find((error) => error?.code !== Code.NotFound);
+    if (refused) {
+      const remaining = refused.metadata.get("x-ratelimit-remaining");
+      return { ...failure(refused), remaining, waits: Number(refused.metadata.get("x-ratelimit-reset")) > 0 };
+    }
+  }
+}
+
+/** Creates a link, watches a click of it, and is refused twice. */
+export async function run({ protocol, url, authorization, workspace }) {
+  const transport = signed({ protocol, url, authorization });
   const links = createClient(LinksService, transport);
   const analytics = createClient(AnalyticsService, transport);
   const destinationUri = `https://example.com/browser/${protocol}`;
@@ -35,7 +55,7 @@ export async function run({ protocol, url, authorization, workspace }) {
     }
   }
   const missing = await links.getLink({ name: `${workspace}/links/lnk_${"0".repeat(32)}` }).then(() => null, failure);
-  const anyone = createClient(LinksService, create({ baseUrl: url }));
+  const anyone = createClient(LinksService, creator(protocol)({ baseUrl: url }));
   const stranger = await anyone.getLink({ name: link.name }).then(() => null, failure);
   await links.deleteLink({ name: link.name });
   return { browser, missing, stranger };

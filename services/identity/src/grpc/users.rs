@@ -10,7 +10,7 @@ use proto::identity::v1::{
     ResetPasswordResponse, SignUpRequest, SignUpResponse, UpdateUserRequest, UpdateUserResponse,
     VerifyEmailRequest, VerifyEmailResponse,
 };
-use rpc::mask;
+use rpc::{mask, network};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
@@ -171,7 +171,9 @@ impl Accounts {
     ) -> Result<SignUpResponse, Failure> {
         let message = request.get_ref();
         let email = Email::parse(&message.email).map_err(Error::from)?;
-        let id = self.anonymous(&email.normalized(), &message.request_id, "SignUp", message)?;
+        // Whoever signs up with another's address knows no password of theirs, and so none of their ids.
+        let of = format!("{}\0{}", email.normalized(), message.password);
+        let id = self.anonymous(&of, &message.request_id, "SignUp", message)?;
         new_password("password", &message.password, &email).map_err(Error::from)?;
         let display_name = display_name(&message.display_name).map_err(Error::from)?;
         self.count_network(OF_NETWORK_MAILS, request, now).await?;
@@ -226,8 +228,10 @@ impl Accounts {
     ) -> Result<RequestPasswordResetResponse, Failure> {
         let message = request.get_ref();
         let email = Email::parse(&message.email).map_err(Error::from)?;
-        let (of, name) = (email.normalized(), "RequestPasswordReset");
-        let id = self.anonymous(&of, &message.request_id, name, message)?;
+        // The address is no secret, and who asks proves nothing: another network's ids are another's.
+        let network = network::of(request.metadata()).unwrap_or_default();
+        let of = format!("{}\0{:032x}", email.normalized(), u128::from_be_bytes(network));
+        let id = self.anonymous(&of, &message.request_id, "RequestPasswordReset", message)?;
         self.count_network(OF_NETWORK_MAILS, request, now).await?;
         self.store.attempt(OF_ADDRESS, email.normalized().as_bytes(), now).await?;
         let mail = NewMail {

@@ -27,6 +27,37 @@ async fn an_export_holds_what_is_held_and_no_secret() {
     service.stop().await;
 }
 
+/// Whoever is invited everywhere gets a document all the same that has an end.
+#[tokio::test]
+async fn an_export_lists_a_thousand_invitations_at_most() {
+    let service = Service::start().await;
+    let person = service.person(EMAIL).await;
+    let database = service.database.open();
+    sqlx::query(
+        "insert into identity.workspaces (id, display_name, create_micros, update_micros, version)
+         select gen_random_uuid(), 'Acme', 0, 0, 1 from generate_series(1, 1200)",
+    )
+    .execute(database.primary())
+    .await
+    .unwrap();
+    sqlx::query(
+        "insert into identity.invitations
+             (id, workspace_id, email_hash, email, role, create_micros, expire_micros)
+         select gen_random_uuid(), w.id, u.email_hash, '', 3, 0, 9e15
+         from identity.workspaces w, identity.users u where u.id = $1",
+    )
+    .bind(person.principal.user().unwrap().uuid())
+    .execute(database.primary())
+    .await
+    .unwrap();
+    let export = person.asks(ExportUserRequest { name: me() });
+    let exported = service.users().export_user(export).await.unwrap().into_inner();
+    let document: serde_json::Value = serde_json::from_str(&exported.document).unwrap();
+    assert_eq!(document["invitations"].as_array().unwrap().len(), 1_000);
+    assert!(exported.document.len() < 1 << 20, "{} bytes", exported.document.len());
+    service.stop().await;
+}
+
 #[tokio::test]
 async fn an_erased_user_leaves_an_id_and_nothing_else_and_the_address_is_free() {
     let service = Service::start().await;

@@ -11,7 +11,8 @@ use proto::identity::v1::{
 
 use super::harness::{Service, reason};
 use super::people::{
-    EMAIL, NAME, PASSWORD, Person, base32, challenge, me, sign_in, sign_up, tokens, totp,
+    EMAIL, NAME, PASSWORD, Person, base32, challenge, from, me, sign_in, sign_up, token_in, tokens,
+    totp, verify,
 };
 
 fn id() -> String {
@@ -194,6 +195,52 @@ async fn strangers_who_choose_the_same_id_have_nothing_to_do_with_each_other() {
     // An address is the same one however it is written.
     let other = SignInRequest { label: "Another".to_owned(), ..ask("ADA@EXAMPLE.COM") };
     assert_eq!(reason(service.sessions().sign_in(other).await), "REQUEST_ID_REUSED");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_guesses_an_id_beside_anothers_address_is_not_in_their_way() {
+    let service = Service::start().await;
+    let request_id = id();
+    let ask = |password: &str| SignUpRequest {
+        request_id: request_id.clone(),
+        password: password.to_owned(),
+        ..sign_up(EMAIL)
+    };
+    service.users().sign_up(ask("the guessers own password")).await.unwrap();
+    service.mail(0).await;
+    for _ in 0..2 {
+        service.users().sign_up(ask(PASSWORD)).await.unwrap();
+    }
+    let token = token_in(&service.mail(1).await);
+    service.users().verify_email(verify(&token)).await.unwrap();
+    tokens(service.sign_in(EMAIL, PASSWORD).await);
+    service.until_mails_are_sent().await;
+    assert_eq!(service.mails().len(), 2, "one for each of them");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_mail_that_another_network_asked_for_under_the_same_id_keeps_none_from_being_sent() {
+    let service = Service::start().await;
+    service.person(EMAIL).await;
+    let request_id = id();
+    let reset = |network, email: &str| {
+        let email = email.to_owned();
+        from([network; 16], RequestPasswordResetRequest { email, request_id: request_id.clone() })
+    };
+    service.users().request_password_reset(reset(1, "ADA@example.com")).await.unwrap();
+    service.mail(1).await;
+    service.users().request_password_reset(reset(2, EMAIL)).await.unwrap();
+    service.mail(2).await;
+
+    let grace = "grace@example.com";
+    service.person(grace).await;
+    for _ in 0..2 {
+        service.users().request_password_reset(reset(1, grace)).await.unwrap();
+    }
+    service.until_mails_are_sent().await;
+    assert_eq!(service.mails().len(), 5, "the same network's is one");
     service.stop().await;
 }
 
