@@ -32,18 +32,25 @@ pub(super) struct Operations<'c> {
     pub(super) tags: BTreeMap<String, String>,
     pub(super) schemas: Schemas<'c>,
     comments: &'c Comments,
+    /// Headers that answers may have.
+    headers: &'c Map<String, Value>,
     patterns: Patterns,
     /// How many operations a method has so far.
     seen: HashMap<String, usize>,
 }
 
 impl<'c> Operations<'c> {
-    pub(super) fn new(pool: &DescriptorPool, comments: &'c Comments) -> Self {
+    pub(super) fn new(
+        pool: &DescriptorPool,
+        comments: &'c Comments,
+        headers: &'c Map<String, Value>,
+    ) -> Self {
         Self {
             paths: BTreeMap::new(),
             tags: BTreeMap::new(),
             schemas: Schemas::new(pool, comments),
             comments,
+            headers,
             patterns: Patterns::new(pool),
             seen: HashMap::new(),
         }
@@ -62,6 +69,9 @@ impl<'c> Operations<'c> {
         if route.takes_etag() && verb != "get" {
             parameters.push(json!({"$ref": "#/components/parameters/IfMatch"}));
         }
+        for name in &access.parameters {
+            parameters.push(json!({"$ref": format!("#/components/parameters/{name}")}));
+        }
         let comment = self.comments.of(&service.parent_file(), route.method.path());
         let mut operation = json!({
             "operationId": self.operation_id(route),
@@ -74,7 +84,7 @@ impl<'c> Operations<'c> {
             operation["x-scopes"] = access.scopes.into();
         }
         let is_open = access.security.is_empty();
-        operation["responses"] = self.responses(route, verb, is_open);
+        operation["responses"] = self.responses(route, verb, is_open, access.has_headers);
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();
         }
@@ -156,7 +166,7 @@ impl<'c> Operations<'c> {
         }
     }
 
-    fn responses(&mut self, route: &Route, verb: &str, is_open: bool) -> Value {
+    fn responses(&mut self, route: &Route, verb: &str, is_open: bool, has_headers: bool) -> Value {
         let mut responses = errors::of(route, is_open);
         let output = route.method.output();
         let schema = match route.response_body {
@@ -194,12 +204,15 @@ impl<'c> Operations<'c> {
             "The answer."
         };
         let mut ok = json!({"description": description, "content": content});
+        let mut headers = if has_headers { self.headers.clone() } else { Map::new() };
         if verb == "get" && !route.method.is_server_streaming() {
-            ok["headers"] = json!({"ETag": {"$ref": "#/components/headers/ETag"}});
-            responses.insert(
-                "304".to_owned(),
-                json!({"description": "The client has it already: `If-None-Match` names it."}),
-            );
+            headers.insert("ETag".to_owned(), json!({"$ref": "#/components/headers/ETag"}));
+            let description = "The client has it already: `If-None-Match` names it.";
+            let not_modified = json!({"description": description, "headers": headers});
+            responses.insert("304".to_owned(), not_modified);
+        }
+        if !headers.is_empty() {
+            ok["headers"] = headers.into();
         }
         responses.insert("200".to_owned(), ok);
         Value::Object(responses)

@@ -1,5 +1,6 @@
 //! What stands in a path and in a query, and the conditions of HTTP.
 
+use super::limits;
 use super::schemas::Schemas;
 use super::schemas::behavior;
 use super::schemas::flag;
@@ -121,7 +122,12 @@ fn bound(
         }
         return (name, description, not_empty(schema));
     }
-    let string = not_empty(json!({"type": "string"}));
+    let mut string = not_empty(json!({"type": "string"}));
+    let whole = leaf.as_ref().and_then(|leaf| limits::of(leaf).pattern);
+    let of_segment = |whole: String| limits::of_segment(&whole, at - variable.start, covered.len());
+    if let Some(part) = whole.and_then(of_segment) {
+        string = json!({"type": "string", "pattern": part});
+    }
     if let Some(pattern) = patterns.find(covered) {
         let said = pattern[at - variable.start].trim_matches(['{', '}']);
         let whole = pattern.join("/");

@@ -2,6 +2,8 @@
 //! they are in JSON.
 
 use super::comments::Comments;
+use super::limits;
+use crate::limits::is_one_required;
 use prost_reflect::Cardinality;
 use prost_reflect::DescriptorPool;
 use prost_reflect::DynamicMessage;
@@ -115,18 +117,25 @@ impl<'c> Schemas<'c> {
 
     /// The schema of a field, with what its comment and its options say.
     pub(super) fn field(&mut self, field: &FieldDescriptor) -> Value {
+        let (stated, behavior) = (limits::of(field), behavior(field));
         let mut schema = if field.is_map() {
             let kind = field.kind();
             let entry = kind.as_message().expect("a map is of entries");
             let values = self.value(&entry.map_entry_value_field());
             json!({"type": "object", "additionalProperties": values})
         } else if field.cardinality() == Cardinality::Repeated {
-            json!({"type": "array", "items": self.value(field)})
+            let mut items = self.value(field);
+            let of_items = stated.items.as_deref().cloned().unwrap_or_default();
+            limits::constrain_value(&mut items, &field.kind(), &of_items, None);
+            let mut list = json!({"type": "array", "items": items});
+            limits::constrain_list(&mut list, &stated, behavior.is_required);
+            list
         } else {
-            self.value(field)
+            let mut value = self.value(field);
+            limits::constrain_value(&mut value, &field.kind(), &stated, Some(behavior));
+            value
         };
         let comment = self.comments.of(&field.parent_message().parent_file(), field.path());
-        let behavior = behavior(field);
         let note = if behavior.is_immutable { "Can't be changed afterwards." } else { "" };
         describe(&mut schema, &paragraphs(comment, note));
         if behavior.is_output_only || behavior.is_identifier {
@@ -135,7 +144,8 @@ impl<'c> Schemas<'c> {
         if flag(&field.options(), "deprecated") {
             schema["deprecated"] = true.into();
         }
-        if flag(&field.options(), "debug_redact") && field.kind() == Kind::String {
+        let is_secret = flag(&field.options(), "debug_redact") && field.kind() == Kind::String;
+        if is_secret && schema.get("format").is_none() {
             schema["format"] = "password".into();
         }
         schema
@@ -236,7 +246,7 @@ pub(super) fn flag(options: &DynamicMessage, name: &str) -> bool {
     options.get_field_by_name(name).and_then(|value| value.as_bool()).unwrap_or(false)
 }
 
-/// No two members of a oneof are there at once.
+/// No two members of a oneof are there at once, and one of them where its proto says so.
 fn exclusions(message: &MessageDescriptor, without: &[String]) -> Vec<Value> {
     let mut exclusions = Vec::new();
     for oneof in message.oneofs().filter(|oneof| !oneof.is_synthetic()) {
@@ -244,6 +254,10 @@ fn exclusions(message: &MessageDescriptor, without: &[String]) -> Vec<Value> {
             .fields()
             .filter(|field| !without.iter().any(|name| name == field.name()))
             .collect();
+        if is_one_required(&oneof) {
+            let each = members.iter().map(|member| json!({"required": [member.json_name()]}));
+            exclusions.push(json!({"anyOf": each.collect::<Value>()}));
+        }
         if members.len() > ONEOF_MEMBERS_MAX {
             continue;
         }

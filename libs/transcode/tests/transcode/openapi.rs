@@ -22,11 +22,15 @@ fn document() -> Value {
         access: &|route: &Route| match route.method.name() {
             "Cover" => None,
             "Raw" => Some(Access::default()),
-            _ => Some(Access {
+            name => Some(Access {
                 security: vec![json!({"bearer": []})],
                 scopes: vec!["READ".to_owned()],
+                parameters: if name == "Order" { vec!["Key"] } else { Vec::new() },
+                has_headers: true,
             }),
         },
+        parameters: json!({"Key": {"name": "Key", "in": "header", "schema": {"type": "string"}}}),
+        headers: json!({"X-Left": {"schema": {"type": "integer"}}}),
         reasons: None,
     })
 }
@@ -188,5 +192,22 @@ fn errors_and_conditions_are_there_where_they_apply() {
     assert!(!create.contains("IfMatch"), "{create}");
     let problem = &DOCUMENT["components"]["responses"]["Unauthorized"];
     assert!(problem["headers"].get("WWW-Authenticate").is_some());
+    assert!(problem["headers"].get("X-Left").is_some());
     assert!(problem["content"].get("application/problem+json").is_some());
+}
+
+#[test]
+fn headers_that_no_field_stands_for_are_there_where_the_caller_says() {
+    let order = operation("post", "/v1/shelves/{shelve}/orders");
+    let key = json!({"$ref": "#/components/parameters/Key"});
+    let has_key = |operation: &Value| {
+        let mut parameters = operation["parameters"].as_array().into_iter().flatten();
+        parameters.any(|parameter| *parameter == key)
+    };
+    assert!(has_key(order) && !has_key(operation("get", "/v1/books/{name}")));
+    let left = json!({"$ref": "#/components/headers/XLeft"});
+    assert_eq!(order["responses"]["200"]["headers"]["X-Left"], left);
+    assert!(operation("put", "/v1/raw")["responses"]["200"]["headers"].is_null());
+    assert_eq!(DOCUMENT["components"]["headers"]["XLeft"]["schema"]["type"], "integer");
+    assert_eq!(DOCUMENT["components"]["parameters"]["Key"]["in"], "header");
 }
