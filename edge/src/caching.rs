@@ -24,6 +24,8 @@ pub(crate) const NOBODY: HeaderValue = HeaderValue::from_static("private, no-sto
 pub(crate) const VARY: HeaderValue = HeaderValue::from_static("accept, accept-encoding, origin");
 /// Fastly's name, which Varnish's xkey and others take too.
 pub(crate) const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
+/// How the `Cache-Control` begins of what any cache may keep.
+const PUBLIC: &str = "public";
 const OPTION: &str = "linkmesh.common.v1.caching";
 /// The longest that anything may be kept.
 const SECONDS_MAX: i32 = 86_400;
@@ -60,6 +62,12 @@ pub(crate) fn of(grpc_path: &str) -> HeaderValue {
 /// The same, if the method says something itself.
 pub(crate) fn declared(grpc_path: &str) -> Option<HeaderValue> {
     DECLARED.get(grpc_path).cloned()
+}
+
+/// Whether shared caches may keep the answer to a read.
+pub(crate) fn is_for_shared(grpc_path: &str) -> bool {
+    let control = declared(grpc_path);
+    control.is_some_and(|value| value.as_bytes().starts_with(PUBLIC.as_bytes()))
 }
 
 /// What the answer to a read is forgotten by: the path's resource and all that it is within, without version and verb.
@@ -106,7 +114,7 @@ fn control(
         Ok(CacheScope::Nobody) => return Ok(NOBODY),
         Ok(CacheScope::Client) => "private",
         Ok(CacheScope::Anyone) if Requirement::of_path(grpc_path) == Some(Requirement::Anyone) => {
-            "public"
+            PUBLIC
         }
         Ok(CacheScope::Anyone) => return Err("is for anyone, and the method is not"),
         Ok(CacheScope::Unspecified) | Err(_) => return Err("names nobody"),
