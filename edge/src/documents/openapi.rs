@@ -205,7 +205,8 @@ mod tests {
     fn limits_of_fields_are_said_as_the_protos_state_them() {
         let document = document();
         let link = &document["components"]["schemas"]["Link"]["properties"];
-        assert_eq!(link["slug"]["pattern"], "^[A-Za-z0-9_-]{0,64}$");
+        assert_eq!(link["slug"]["pattern"], "^[A-Za-z0-9_-]*$");
+        assert_eq!(link["slug"]["maxLength"], 64);
         assert_eq!(
             (&link["tags"]["maxItems"], &link["displayName"]["maxLength"]),
             (&20.into(), &200.into())

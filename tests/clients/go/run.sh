@@ -19,7 +19,7 @@ go build -o plugins/ tool
 module=linkmesh/tests/clients/go
 options="--go_opt=module=$module --go-grpc_opt=module=$module"
 protos=$(cd "$root/proto" && ls linkmesh/links/v1/*.proto linkmesh/mesh/v1/options.proto \
-  linkmesh/common/v1/options.proto linkmesh/common/v1/principal.proto)
+  linkmesh/common/v1/options.proto linkmesh/common/v1/principal.proto && cd third_party && ls buf/validate/*.proto)
 for proto in $protos; do
   package=$module/pb/$(dirname "$proto")
   options="$options --go_opt=M$proto=$package --go-grpc_opt=M$proto=$package"

@@ -8,8 +8,10 @@ use super::parameters;
 use super::parameters::Patterns;
 use super::schemas::Schemas;
 use super::schemas::Use;
+use super::schemas::behavior;
 use super::schemas::flag;
 use crate::framing::Framing;
+use crate::limits::is_one_required;
 use crate::route::Body;
 use crate::route::Route;
 use http::Method;
@@ -122,11 +124,15 @@ impl<'c> Operations<'c> {
                 let bound: Vec<String> =
                     route.path_fields.iter().map(|bound| bound.name.clone()).collect();
                 let schema = if bound.is_empty() {
-                    self.schemas.message(&input, Use::Whole)
+                    self.schemas.message(&input, Use::Request)
                 } else {
-                    self.schemas.object(&input, Use::Whole, &bound)
+                    self.schemas.object(&input, Use::Request, &bound)
                 };
-                let is_required = schema.get("required").is_some();
+                let is_asked_for = |field: FieldDescriptor| {
+                    behavior(&field).is_required && !bound.iter().any(|name| name == field.name())
+                };
+                let is_required = input.fields().any(is_asked_for)
+                    || input.oneofs().any(|oneof| is_one_required(&oneof));
                 (schema, String::new(), is_required)
             }
             Body::Field(index) => {
@@ -160,9 +166,9 @@ impl<'c> Operations<'c> {
                 self.schemas.message(message, Use::Patch)
             }
             Some(message) if !field.is_list() && !field.is_map() => {
-                self.schemas.message(message, Use::Whole)
+                self.schemas.message(message, Use::Request)
             }
-            _ => self.schemas.field(field),
+            _ => self.schemas.field(field, Use::Request),
         }
     }
 
@@ -171,16 +177,16 @@ impl<'c> Operations<'c> {
         let output = route.method.output();
         let schema = match route.response_body {
             _ if route.answers_raw => json!({}),
-            None => self.schemas.message(&output, Use::Whole),
+            None => self.schemas.message(&output, Use::Answer),
             Some(index) => {
                 let number = route.schema.messages[route.output.0].fields[index].number;
                 output.get_field(number).map_or_else(
                     || json!({}),
                     |field| {
                         if field.is_list() || field.is_map() {
-                            self.schemas.field(&field)
+                            self.schemas.field(&field, Use::Answer)
                         } else {
-                            self.schemas.value(&field)
+                            self.schemas.value(&field, Use::Answer)
                         }
                     },
                 )

@@ -2,6 +2,7 @@
 
 use super::limits;
 use super::schemas::Schemas;
+use super::schemas::Use;
 use super::schemas::behavior;
 use super::schemas::flag;
 use crate::path::is_scalar;
@@ -115,7 +116,8 @@ fn bound(
     let leaf = leaf(&route.method.input(), &variable.field_path);
     if covered.len() == 1 {
         let name = leaf.as_ref().map_or("segment", FieldDescriptor::json_name).to_owned();
-        let mut schema = leaf.as_ref().map_or_else(|| json!({}), |leaf| schemas.field(leaf));
+        let mut schema =
+            leaf.as_ref().map_or_else(|| json!({}), |leaf| schemas.field(leaf, Use::Request));
         let description = schema["description"].as_str().unwrap_or_default().to_owned();
         if let Some(schema) = schema.as_object_mut() {
             schema.retain(|key, _| key != "description" && key != "readOnly");
@@ -214,7 +216,7 @@ fn collect(
         }
         let json_name = format!("{}{}", place.json, field.json_name);
         if is_scalar(&route.schema, field) {
-            let mut schema = schemas.field(&descriptor);
+            let mut schema = schemas.field(&descriptor, Use::Request);
             let description = schema["description"].as_str().unwrap_or_default().to_owned();
             if let Some(schema) = schema.as_object_mut() {
                 schema.retain(|key, _| {
@@ -255,7 +257,7 @@ pub(super) fn conditions() -> Value {
             "in": "header",
             "description": "The `ETag` of the version that is to be changed, or `*`. Another version answers with 412. The resource's \
                             own `etag`, in quotes, is taken too.",
-            "schema": {"type": "string", "pattern": "^(\\*|\"[!#-~]+\")$"},
+            "schema": {"type": "string", "minLength": 1, "pattern": "^(\\*|\"[!#-~]+\")$"},
         },
         "IfNoneMatch": {
             "name": "If-None-Match",

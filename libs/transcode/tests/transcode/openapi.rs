@@ -100,8 +100,15 @@ fn a_query_has_what_neither_path_nor_body_has() {
 #[test]
 fn bodies_and_answers_are_what_the_rule_says() {
     let create = operation("post", "/v1/shelves/{shelve}/books");
-    let book = json!({"$ref": "#/components/schemas/Book"});
-    assert_eq!(create["requestBody"]["content"]["application/json"]["schema"], book);
+    let (book, sent) = ("#/components/schemas/Book", "#/components/schemas/BookInput");
+    let (book, sent) = (json!({"$ref": book}), json!({"$ref": sent}));
+    assert_eq!(create["requestBody"]["content"]["application/json"]["schema"], sent);
+    let sent = schema("BookInput");
+    assert!(sent["properties"].get("createTime").is_none(), "clients don't send it: {sent}");
+    assert_eq!(
+        (&sent["additionalProperties"], schema("Book").get("additionalProperties")),
+        (&false.into(), None)
+    );
     assert_eq!(create["responses"]["200"]["content"]["application/json"]["schema"], book);
     let patch = operation("patch", "/v1/shelves/{shelve}/books/{book}");
     let changed = &patch["requestBody"]["content"]["application/json"]["schema"];
@@ -168,9 +175,11 @@ fn schemas_are_what_protojson_is() {
             {"not": {"properties": {"left": {}, "right": {}}, "required": ["left", "right"]}},
         ])
     );
-    assert_eq!(schema("Order")["required"], json!(["address"]));
-    assert_eq!(schema("Order")["properties"]["state"]["readOnly"], true);
-    assert_eq!(schema("Order.Line")["required"], json!(["title"]));
+    assert_eq!(schema("OrderInput")["required"], json!(["address"]));
+    assert!(schema("OrderInput")["properties"].get("state").is_none(), "it is for answers alone");
+    assert_eq!(schema("Order.LineInput")["required"], json!(["title"]));
+    assert_eq!(schema("Book")["properties"]["createTime"]["readOnly"], true);
+    assert_eq!(operation("post", "/v1/echo")["requestBody"]["required"], false);
 }
 
 #[test]
