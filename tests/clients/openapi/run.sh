@@ -23,16 +23,26 @@ export REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true
 "$redocly" lint openapi.json --config "$here/redocly.yaml"
 
 export SCHEMATHESIS_HOOKS=hooks PYTHONPATH="$here" PYTHONDONTWRITEBYTECODE=1
+# What asks for a person: a key is refused there, which is nothing to look at a thousand times.
+people=$("$tools/venv/bin/python3" -c '
+import json
+items = json.load(open("openapi.json"))["paths"].values()
+operations = [operation for item in items for operation in item.values()]
+people = [one["operationId"] for one in operations if {"session": []} in one["security"]]
+print("^(" + "|".join(people) + "|MembersService_LeaveWorkspace)$")
+')
 ask() {
-  "$schemathesis" --config-file "$here/schemathesis.toml" run openapi.json --url "$LINKMESH_URL" \
-    -H "Authorization: Bearer $1" --phases examples,coverage,fuzzing --max-examples "${EXAMPLES:-5}" --seed "${SEED:-1}" \
+  secret=$1
+  shift
+  "$schemathesis" --config-file "$here/schemathesis.toml" run openapi.json --url "$LINKMESH_URL" "$@" \
+    -H "Authorization: Bearer $secret" --phases examples,coverage,fuzzing --max-examples "${EXAMPLES:-5}" --seed "${SEED:-1}" \
     --workers 1 --request-timeout 30 --warnings off --no-color
 }
 # Both at once: what takes time is to wait for answers.
-ask "$LINKMESH_API_KEY" >key.log 2>&1 &
+ask "$LINKMESH_API_KEY" --exclude-operation-id-regex "$people" >key.log 2>&1 &
 key=$!
 status=0
-ask "$LINKMESH_ACCESS_TOKEN" >person.log 2>&1 || status=$?
+ask "$LINKMESH_ACCESS_TOKEN" --include-operation-id-regex "$people" >person.log 2>&1 || status=$?
 wait "$key" || status=$?
 tail -n +1 key.log person.log
 exit "$status"

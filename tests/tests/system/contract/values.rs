@@ -182,14 +182,21 @@ fn texts_beyond(name: &str, limits: &Limits, given: &str, is_required: bool) -> 
 
 fn texts_within(name: &str, limits: &Limits) -> Vec<String> {
     let count = |length: u64| usize::try_from(length).expect("a limit that memory has");
+    let pattern =
+        limits.pattern.as_ref().map(|text| regex::Regex::new(text).expect("RE2's syntax"));
+    // Characters are counted, not bytes.
+    let wide = |length: u64| {
+        let text = fill(name, count(length), 'ä');
+        let is_taken = pattern.as_ref().is_none_or(|pattern| pattern.is_match(&text));
+        if is_taken { text } else { fill(name, count(length), 'x') }
+    };
     let mut texts: Vec<String> = match limits.format {
         Some(TextFormat::Email) => vec!["ada@example.com".to_owned()],
         Some(TextFormat::Uuid) => vec![uuid::Uuid::new_v4().to_string()],
         None => Vec::new(),
     };
-    texts.extend(limits.chars_min.map(|least| fill(name, count(least), 'ä')));
-    // Characters are counted, not bytes.
-    texts.extend(limits.chars_max.map(|most| fill(name, count(most), 'ä')));
+    texts.extend(limits.chars_min.map(wide));
+    texts.extend(limits.chars_max.map(wide));
     texts.extend(limits.bytes_max.map(|most| fill(name, count(most), 'x')));
     texts
 }
