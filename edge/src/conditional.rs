@@ -29,25 +29,30 @@ impl Version {
     /// The version that a body is, of a resource with this `etag`.
     pub(crate) fn of(body: &[u8], etag: Option<&str>) -> Self {
         let hash = digest::digest(&digest::SHA256, body);
-        let first: [u8; 16] = hash.as_ref()[..16].try_into().expect("SHA-256 has 32 bytes");
-        let hash = format!("{:0HASH_DIGITS$x}", u128::from_be_bytes(first));
+        let mut digits = [0; HASH_DIGITS];
+        for (digit, place) in digits.iter_mut().zip(0_usize..) {
+            let byte = hash.as_ref()[place / 2];
+            let nibble = if place % 2 == 0 { byte >> 4 } else { byte & 15 };
+            *digit = b"0123456789abcdef"[usize::from(nibble)];
+        }
+        let hash = std::str::from_utf8(&digits).expect("digits are ASCII");
         let tellable = |etag: &&str| {
             let is_of_tags = |byte: u8| byte.is_ascii_graphic() && byte != b'"';
             etag.len() <= ETAG_BYTES_MAX && etag.bytes().all(is_of_tags)
         };
         Self(match etag.filter(tellable) {
-            Some(etag) => format!("{etag}.{hash}"),
-            None => hash,
+            Some(etag) => [etag, ".", hash].concat(),
+            None => hash.to_owned(),
         })
     }
 
     /// The tag of this version in a coding.
     pub(crate) fn tag(&self, coding: ContentCoding) -> HeaderValue {
-        let version = &self.0;
+        let version = self.0.as_str();
         let tag = if coding == ContentCoding::Identity {
-            format!("\"{version}\"")
+            ["\"", version, "\""].concat()
         } else {
-            format!("\"{version}-{}\"", coding.name())
+            ["\"", version, "-", coding.name(), "\""].concat()
         };
         HeaderValue::try_from(tag).expect("visible ASCII makes a header")
     }

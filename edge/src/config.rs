@@ -40,10 +40,16 @@ pub struct Config {
     pub stale_max: Duration,
     /// Connections at once, 1 to 1,000,000; further ones wait to be accepted.
     pub connections_max: usize,
-    /// Bytes of a request's body or message, 1 KiB to 64 MiB.
+    /// Bytes of a request's body or message, 1 KiB to 64 MiB; of a stream, those of each message.
     pub body_bytes_max: usize,
+    /// Bytes of all messages of a stream that a client sends by REST, 1 KiB to 1 TiB. None of them are kept.
+    pub stream_bytes_max: u64,
     /// Bytes that the spool may take on disk before clicks are lost (and counted as lost), at least 32 MiB.
     pub spool_bytes_max: u64,
+    /// A FileDescriptorSet with all imports (`buf build -o`, `protoc --include_imports --descriptor_set_out`), up to 16 MiB, whose
+    /// methods clients may call; it is read again when it changes, and one that can't be used whole changes nothing. Absent: the
+    /// methods that this program was built with.
+    pub descriptors_file: Option<PathBuf>,
     /// What access tokens must say.
     pub tokens: TokensConfig,
     /// How often clients may ask.
@@ -136,7 +142,9 @@ impl Default for Config {
             stale_max: Duration::from_hours(1),
             connections_max: 50_000,
             body_bytes_max: 16 * 1024 * 1024,
+            stream_bytes_max: 4 * 1024 * 1024 * 1024,
             spool_bytes_max: 8 * 1024 * 1024 * 1024,
+            descriptors_file: None,
             tokens: TokensConfig::default(),
             limits: LimitsConfig::default(),
             cors_origins: vec!["*".to_owned()],
@@ -172,6 +180,11 @@ impl Config {
                 "edge.body_bytes_max",
                 (1024..=64 << 20).contains(&self.body_bytes_max),
                 "must be 1024 to 67108864",
+            ),
+            (
+                "edge.stream_bytes_max",
+                (1024..=1 << 40).contains(&self.stream_bytes_max),
+                "must be 1024 to 1099511627776",
             ),
             ("edge.spool_bytes_max", self.spool_bytes_max >= 32 << 20, "must be at least 33554432"),
             (

@@ -24,6 +24,8 @@ use crate::access::Access;
 use crate::access::Entry;
 use crate::access::Line;
 use crate::body::Body;
+use crate::contract;
+use crate::contract::Contract;
 use crate::documents;
 use crate::fault;
 use crate::fault::Fault;
@@ -32,7 +34,6 @@ use crate::limits::Client;
 use crate::listener::Handler;
 use crate::observed::Observation;
 use crate::protocols;
-use crate::protocols::Backend as _;
 use crate::protocols::Call;
 use crate::protocols::Outcome;
 use crate::redirect::Redirects;
@@ -138,8 +139,10 @@ async fn call(
         access: edge.access.clone(),
         entry,
     };
-    if let Some(document) = documents::find(request.uri().path()) {
-        let answer = document.answer(request.method(), request.headers()).await;
+    // Kept to the end: what holds meanwhile for others is nothing to this request.
+    let contract = gateway.contracts.current();
+    if let Some(document) = documents::find(request.uri().path(), &contract) {
+        let answer = Box::pin(document.answer(request.method(), request.headers())).await;
         let mut response = answer.unwrap_or_else(|fault| fault.into_response(form));
         gateway.cors.allow(origin.as_ref(), response.headers_mut());
         security::add(response.headers_mut(), edge.is_tls);
@@ -147,10 +150,10 @@ async fn call(
         return observation(document.path, None, entry).attach(response);
     }
     let (head, body) = request.into_parts();
-    let named = gateway.method(head.uri.path());
+    let named = contract.method(head.uri.path());
     let spoken = Call::of(&head, named);
     request = Request::from_parts(head, body);
-    let found = if spoken.is_none() { Some(find_rest(&request)) } else { None };
+    let found = if spoken.is_none() { Some(find_rest(&contract, &request)) } else { None };
     let method = named.or_else(|| found.as_ref()?.as_ref().ok().map(|(_, method)| *method));
     let client = Client::at(edge.redirects.proxies.client(peer.ip(), request.headers()));
     if method.is_some_and(|method| method.path.starts_with(IDENTITY))
@@ -163,7 +166,7 @@ async fn call(
     let (mut response, observation) = match spoken {
         Some(Ok(call)) => {
             let outcome = Outcome::default();
-            let route = named.map_or(UNKNOWN_ROUTE, |method| &method.path);
+            let route = named.map_or(UNKNOWN_ROUTE, |method| method.label);
             let span = tracing::info_span!("request", route);
             adopt(&span, request.headers(), entry.as_mut());
             // On the heap by itself, as below: kilobytes that would be moved with each future around it.
@@ -172,15 +175,15 @@ async fn call(
             (carried.scope(answer).await, observation(route, Some(outcome), entry))
         }
         Some(Err(fault)) => {
-            let route = named.map_or(UNKNOWN_ROUTE, |method| &method.path);
+            let route = named.map_or(UNKNOWN_ROUTE, |method| method.label);
             if request.version() < Version::HTTP_2 {
-                upstream::linger(request.into_body()).await;
+                Box::pin(upstream::linger(request.into_body())).await;
             }
             (fault.into_response(form), observation(route, None, entry))
         }
         None => {
             let found = found.unwrap_or_else(|| Err(Fault::path_unknown()));
-            let route = found.as_ref().map_or(UNKNOWN_ROUTE, |(_, method)| &method.path);
+            let route = found.as_ref().map_or(UNKNOWN_ROUTE, |(_, method)| method.label);
             let span = tracing::info_span!("request", route);
             adopt(&span, request.headers(), entry.as_mut());
             let answer = Box::pin(async {
@@ -188,7 +191,8 @@ async fn call(
                 rest::answer(gateway, found, method, request).await
             });
             let outcome = carried.scope(answer.instrument(span)).await;
-            let response = outcome.unwrap_or_else(|fault| fault.into_response(form));
+            let response =
+                outcome.unwrap_or_else(|fault| fault.into_response_of(form, contract.schema()));
             (response, observation(route, None, entry))
         }
     };
@@ -227,12 +231,13 @@ fn headless(mut response: Response<Body>) -> Response<Body> {
     response.map(|_| Body::Empty)
 }
 
-fn find_rest<B>(
+fn find_rest<'c, B>(
+    contract: &'c Contract,
     request: &Request<B>,
-) -> Result<(transcode::Match<'static>, &'static protocols::Method), Fault> {
+) -> Result<(transcode::Match, &'c protocols::Method), Fault> {
     let path = request.uri().path();
-    if path.starts_with("/v1/") || path.starts_with("/.well-known/") {
-        return rest::find(request);
+    if contract::REST.iter().any(|prefix| path.starts_with(prefix)) {
+        return contract.rest(request.method(), path);
     }
     let is_slug_like = path.len() > 1 && !path[1..].contains('/');
     Err(if is_slug_like { Fault::method_not_allowed("GET, HEAD") } else { Fault::path_unknown() })

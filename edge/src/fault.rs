@@ -1,22 +1,25 @@
 //! What goes wrong with a call, and how each protocol says it: problem JSON (RFC 9457) or one of Google's forms, as the client
 //! likes, or a gRPC status.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use http::HeaderValue;
 use http::Response;
 use http::StatusCode;
 use http::header;
+use prost_reflect::DescriptorPool;
 use proto::common::v1::ErrorReason;
 use rpc::Error;
 use tonic::Code;
 use tonic::Status;
 use transcode::ErrorForm;
 use transcode::Problem;
+use transcode::Schema;
 use transcode::TranscodeError;
 
 use crate::body::Body;
-use crate::methods::ROUTES;
 use crate::protocols::Codings;
 use crate::statuses;
 use crate::statuses::text;
@@ -31,6 +34,9 @@ const INVALID: [&str; 2] = ["API_KEY_INVALID", "ACCESS_TOKEN_INVALID"];
 
 /// How much of a client's text is said back to it.
 const CODING_CHARACTERS_MAX: usize = 40;
+
+/// What the edge's own errors are written by: their details are all of `google.rpc`.
+static OWN: LazyLock<Schema> = LazyLock::new(|| Schema::new(&DescriptorPool::new()));
 
 /// A failure, with the HTTP status where the gRPC code's own would say too little.
 #[derive(Debug)]
@@ -47,7 +53,10 @@ impl Fault {
 
     /// A body over its limit.
     pub(crate) fn body_too_large(bytes_max: usize) -> Self {
-        let message = format!("the body has more than {bytes_max} bytes, the limit");
+        Self::too_large(format!("the body has more than {bytes_max} bytes, the limit"), bytes_max)
+    }
+
+    fn too_large(message: String, bytes_max: usize) -> Self {
         let mut error = Error::new(Code::ResourceExhausted, ErrorReason::BodyTooLarge, message);
         error.metadata.push(("bytes_max", bytes_max.to_string()));
         Self::with(error, StatusCode::PAYLOAD_TOO_LARGE)
@@ -145,8 +154,13 @@ impl Fault {
 
     /// As JSON in the form that a client likes, with the headers that its status asks for.
     pub(crate) fn into_response(self, form: ErrorForm) -> Response<Body> {
+        self.into_response_of(form, &OWN)
+    }
+
+    /// The same, of a service that has details of its own.
+    pub(crate) fn into_response_of(self, form: ErrorForm, schema: &Schema) -> Response<Body> {
         let problem = self.problem();
-        let (form, body) = body(&problem, form);
+        let (form, body) = body(&problem, form, schema);
         let mut response = Response::new(Body::Whole(body));
         *response.status_mut() = problem.status;
         let headers = response.headers_mut();
@@ -191,13 +205,13 @@ pub(crate) fn form(headers: &HeaderMap) -> ErrorForm {
 }
 
 /// What a stream that has begun says of its failure.
-pub(crate) fn last_word(status: &Status, form: ErrorForm) -> Bytes {
-    body(&problem(status, None), form).1
+pub(crate) fn last_word(status: &Status, form: ErrorForm, schema: &Schema) -> Bytes {
+    body(&problem(status, None), form, schema).1
 }
 
 /// A problem in a form; a detail of which no JSON can be made leaves the form that needs none.
-fn body(problem: &Problem, form: ErrorForm) -> (ErrorForm, Bytes) {
-    match problem.body(form, &ROUTES.schema, TYPE_BASE) {
+fn body(problem: &Problem, form: ErrorForm, schema: &Schema) -> (ErrorForm, Bytes) {
+    match problem.body(form, schema, TYPE_BASE) {
         Ok(body) => (form, body),
         Err(_) => (ErrorForm::Problem, problem.to_json(TYPE_BASE)),
     }
@@ -227,6 +241,9 @@ impl From<TranscodeError> for Fault {
             }
             error @ TranscodeError::Malformed(_) => Error::malformed(error.to_string()).into(),
             error @ TranscodeError::MediaType(_) => Self::media_type(error.to_string()),
+            TranscodeError::TooLong { bytes_max, .. } => {
+                Self::too_large(error.to_string(), bytes_max)
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use tonic::service::Routes;
 use tower::Service as _;
 use tower::ServiceExt as _;
 
+use crate::contract::Contracts;
 use crate::cors::Cors;
 use crate::grants::Grants;
 use crate::health;
@@ -26,7 +27,6 @@ use crate::limits::Charge;
 use crate::limits::Client;
 use crate::limits::Limits;
 use crate::limits::Verdict;
-use crate::methods;
 use crate::protocols::Backend;
 use crate::protocols::Codings;
 use crate::protocols::Method;
@@ -45,9 +45,11 @@ pub(crate) struct Gateway {
     pub(crate) grants: Grants,
     pub(crate) limits: Limits,
     pub(crate) body_bytes_max: usize,
+    pub(crate) stream_bytes_max: u64,
     pub(crate) cors: Cors,
-    /// Health and reflection, which the edge answers itself.
-    pub(crate) local: Routes,
+    pub(crate) contracts: Contracts,
+    /// Health, which the edge answers itself, as it does reflection.
+    pub(crate) health: Routes,
     /// Cancelled when the edge stops: streams end then, which would otherwise hold the stop for as long as it may take.
     pub(crate) leaving: CancellationToken,
 }
@@ -70,12 +72,40 @@ impl Gateway {
         }
         let client = head.extensions.get::<Client>();
         let client = client.ok_or_else(|| Error::internal(&"a request without its client"))?;
-        let service = methods::service(method);
-        if !methods::asks_who(method) {
-            self.charge(client, Some(service), now).await?;
+        let service = method.service();
+        if !method.asks_who() {
+            Box::pin(self.charge(client, Some(service), now)).await?;
             return Ok(None);
         }
         let credentials = Credentials::of(&head.headers);
+        if let Some((proved, verdict)) = self.known(&credentials, service, now) {
+            let_in(client, verdict)?;
+            return Ok(Some(proved.metadata));
+        }
+        // On the heap: it asks others, and is larger than all that an answer needs where nobody is asked.
+        Box::pin(self.asked(credentials, service, client, now)).await
+    }
+
+    /// The sender and what its limits say, where nobody need be asked.
+    fn known(
+        &self,
+        credentials: &Credentials<'_>,
+        service: &str,
+        now: Timestamp,
+    ) -> Option<(Proved, Verdict)> {
+        let Credentials::Key(key) = credentials else { return None };
+        let proved = self.keys.peek(key, now.as_microsecond())?;
+        let verdict = self.limits.caller_at_once(&proved, service)?;
+        Some((proved, verdict))
+    }
+
+    async fn asked(
+        &self,
+        credentials: Credentials<'_>,
+        service: &str,
+        client: &Client,
+        now: Timestamp,
+    ) -> Result<Option<HeaderValue>, Status> {
         let charge = if self.knows(&credentials, now) {
             None
         } else {
@@ -160,10 +190,6 @@ fn let_in(client: &Client, verdict: Verdict) -> Result<(), Error> {
 impl Backend for Gateway {
     const REFUSAL: fn(Status) -> Status = statuses::fit;
 
-    fn method(&self, path: &str) -> Option<&'static Method> {
-        methods::find(path).or_else(|| methods::find_local(path))
-    }
-
     fn message_bytes_max(&self) -> usize {
         self.body_bytes_max
     }
@@ -185,9 +211,13 @@ impl Backend for Gateway {
     }
 
     async fn call(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
-        if health::local_service(request.uri().path()).is_some() {
-            let answered = self.local.clone().call(request).await;
-            return Ok(answered.unwrap_or_else(|never| match never {}));
+        let path = request.uri().path();
+        if health::local_service(path).is_some() {
+            let mut local = match health::is_health(path) {
+                true => self.health.clone(),
+                false => self.contracts.current().reflection.clone(),
+            };
+            return Ok(local.call(request).await.unwrap_or_else(|never| match never {}));
         }
         let mut mesh = self.mesh.clone();
         Ok(statuses::answer(mesh.ready().await?.call(request).await?))

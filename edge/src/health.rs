@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::Stream;
 use futures_util::stream;
+use prost_reflect::DescriptorPool;
 use tokio::sync::watch;
 use tonic::Request;
 use tonic::Response;
@@ -19,7 +21,9 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
 use tonic_health::pb::health_server::HealthServer;
 
-use crate::methods;
+use crate::contract::Contracts;
+use crate::protocols::Method;
+use crate::protocols::Methods;
 
 const HEALTH: &str = "grpc.health.v1.Health";
 const REFLECTION: [&str; 2] =
@@ -28,6 +32,29 @@ const REFLECTION: [&str; 2] =
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How long one watch lasts.
 const WATCH_MAX: Duration = Duration::from_hours(1);
+
+/// The methods of both.
+static METHODS: LazyLock<Methods> = LazyLock::new(|| {
+    let sets = [
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ];
+    let pools = sets.map(|set| DescriptorPool::decode(set).expect("the crates encoded them"));
+    let services = pools.iter().flat_map(DescriptorPool::services);
+    let methods = services.flat_map(|service| service.methods().collect::<Vec<_>>());
+    methods.collect::<Methods>().for_anyone()
+});
+
+/// Makes their table, so that no request waits for that.
+pub(crate) fn load() {
+    LazyLock::force(&METHODS);
+}
+
+/// The method with this gRPC path that the edge answers itself.
+pub(crate) fn method(path: &str) -> Option<&'static Method> {
+    METHODS.find(path)
+}
 
 /// The service that a gRPC path names, if it is answered here.
 pub(crate) fn local_service(path: &str) -> Option<&'static str> {
@@ -40,23 +67,30 @@ pub(crate) fn is_health(path: &str) -> bool {
     local_service(path) == Some(HEALTH)
 }
 
-/// The services that the edge answers itself.
-pub(crate) fn routes(mesh: mesh::Mesh, ready: watch::Receiver<bool>) -> anyhow::Result<Routes> {
-    let public = methods::services();
-    let reflection = || {
+/// Health, by the contract that holds when it is asked for.
+pub(crate) fn routes(
+    mesh: mesh::Mesh,
+    ready: watch::Receiver<bool>,
+    contracts: Contracts,
+) -> Routes {
+    Routes::new(HealthServer::new(Backends { mesh, ready, contracts }))
+}
+
+/// Reflection of these services, whose descriptors are in an encoded set.
+pub(crate) fn reflection(encoded: &[u8], services: &BTreeSet<String>) -> anyhow::Result<Routes> {
+    let builder = || {
         let mut builder = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(encoded)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .with_service_name(HEALTH);
-        for name in &public {
+        for name in services {
             builder = builder.with_service_name(name);
         }
         builder
     };
-    let v1 = reflection().with_service_name(REFLECTION[0]).build_v1().context("reflection v1")?;
-    let v1alpha = reflection().build_v1alpha().context("reflection v1alpha")?;
-    let health = Backends { mesh, ready, public };
-    Ok(Routes::new(v1).add_service(v1alpha).add_service(HealthServer::new(health)))
+    let v1 = builder().with_service_name(REFLECTION[0]).build_v1().context("reflection v1")?;
+    let v1alpha = builder().build_v1alpha().context("reflection v1alpha")?;
+    Ok(Routes::new(v1).add_service(v1alpha))
 }
 
 /// Whether the edge, or a service behind it, has someone to answer.
@@ -64,7 +98,7 @@ pub(crate) fn routes(mesh: mesh::Mesh, ready: watch::Receiver<bool>) -> anyhow::
 struct Backends {
     mesh: mesh::Mesh,
     ready: watch::Receiver<bool>,
-    public: BTreeSet<String>,
+    contracts: Contracts,
 }
 
 impl Backends {
@@ -72,7 +106,7 @@ impl Backends {
     fn status(&self, service: &str) -> Option<ServingStatus> {
         let serves = if service.is_empty() || service == HEALTH || REFLECTION.contains(&service) {
             *self.ready.borrow()
-        } else if self.public.contains(service) {
+        } else if self.contracts.current().has_service(service) {
             let view = self.mesh.view();
             let mut endpoints = view.endpoints.iter();
             endpoints.any(|endpoint| endpoint.grpc_services.iter().any(|name| name == service))

@@ -29,7 +29,16 @@ pub(crate) fn identified(
     headers: &HeaderMap,
     message: Bytes,
 ) -> Result<Bytes, Error> {
-    let Some(number) = method.request_id else { return Ok(message) };
+    keyed(method.request_id, headers, message)
+}
+
+/// The same, of a method whose field this is the number of, if it has one.
+pub(crate) fn keyed(
+    request_id: Option<u32>,
+    headers: &HeaderMap,
+    message: Bytes,
+) -> Result<Bytes, Error> {
+    let Some(number) = request_id else { return Ok(message) };
     let mut keys = headers.get_all(request_id::HEADER).iter();
     let Some(key) = keys.next() else { return Ok(message) };
     if keys.next().is_some() {
@@ -72,7 +81,7 @@ fn stated(number: u32, mut message: Bytes) -> Result<Option<String>, Error> {
 mod tests {
     use super::*;
 
-    use crate::methods;
+    use crate::contract::Contract;
     use http::HeaderValue;
     use prost::Message as _;
     use proto::links::v1::CreateLinkRequest;
@@ -80,9 +89,12 @@ mod tests {
 
     const ID: &str = "5c9f3d7e-7a9b-4f6e-9c59-1d9a1f6d2b11";
 
+    fn method(path: &str) -> &'static Method {
+        Contract::built_in().method(path).expect("it is public")
+    }
+
     fn created(keys: &[&'static str], request_id: &str) -> Result<CreateLinkRequest, Error> {
-        let create =
-            methods::find("/linkmesh.links.v1.LinksService/CreateLink").expect("it is public");
+        let create = method("/linkmesh.links.v1.LinksService/CreateLink");
         let message = CreateLinkRequest {
             parent: "workspaces/x".to_owned(),
             request_id: request_id.to_owned(),
@@ -128,7 +140,7 @@ mod tests {
     #[test]
     fn every_method_that_changes_something_takes_a_request_id() {
         let mut without: Vec<&str> = Vec::new();
-        for route in &methods::ROUTES.routes {
+        for route in Contract::built_in().routes() {
             let field = route.method.input().get_field_by_name(FIELD);
             let is_text = field.is_some_and(|field| field.kind() == prost_reflect::Kind::String);
             let is_read_only =
@@ -144,7 +156,7 @@ mod tests {
 
     #[test]
     fn what_changes_nothing_takes_no_key() {
-        let get = methods::find("/linkmesh.links.v1.LinksService/GetLink").expect("it is public");
+        let get = method("/linkmesh.links.v1.LinksService/GetLink");
         let message = Bytes::from(GetLinkRequest { name: "x".to_owned() }.encode_to_vec());
         let mut headers = HeaderMap::new();
         headers.insert(request_id::HEADER, HeaderValue::from_static("two words"));

@@ -64,6 +64,15 @@ struct Known {
     expire_micros: i64,
 }
 
+impl Known {
+    /// Whoever has the key, if it has not expired.
+    fn proved(&self, now_micros: i64) -> Option<Proved> {
+        let Self { metadata, id, tier, expire_micros } = self;
+        let proved = Proved { metadata: metadata.clone(), who: Who::Key(*id), tier: *tier };
+        (now_micros < *expire_micros).then_some(proved)
+    }
+}
+
 impl Keys {
     pub(crate) fn new(metrics: &cache::Metrics, mesh: mesh::Mesh) -> Self {
         let options = cache::Options {
@@ -95,14 +104,13 @@ impl Keys {
         let (client, sent) = (self.client.clone(), key.key.clone());
         let read = move || authenticate(client.clone(), sent.clone(), now_micros);
         let entry = self.known.get(&key.cache_key, now_micros, read).await?;
-        match &entry.value {
-            Some(known) if now_micros < known.expire_micros => Ok(Proved {
-                metadata: known.metadata.clone(),
-                who: Who::Key(known.id),
-                tier: known.tier,
-            }),
-            Some(_) | None => Err(invalid("the API key is unknown, revoked or expired").into()),
-        }
+        let known = entry.value.as_ref().and_then(|known| known.proved(now_micros));
+        known.ok_or_else(|| invalid("the API key is unknown, revoked or expired").into())
+    }
+
+    /// The same, if nobody need be asked and the key is good.
+    pub(crate) fn peek(&self, key: &Presented, now_micros: i64) -> Option<Proved> {
+        self.known.peek(&key.cache_key, now_micros)?.value.as_ref()?.proved(now_micros)
     }
 
     /// Takes notice of a change of the key with this prefix.

@@ -10,9 +10,11 @@ mod body;
 mod caching;
 mod changes;
 mod click;
+mod client_stream;
 mod compression;
 mod conditional;
 mod config;
+mod contract;
 mod cors;
 mod dispatch;
 mod documents;
@@ -24,7 +26,6 @@ mod idempotency;
 mod keys;
 mod limits;
 mod listener;
-mod methods;
 mod observed;
 mod patience;
 mod places;
@@ -33,6 +34,7 @@ mod proved;
 mod redirect;
 mod reply;
 mod rest;
+mod rest_stream;
 mod routes;
 mod security;
 mod statuses;
@@ -42,6 +44,7 @@ mod tls;
 mod tokens;
 mod upstream;
 mod visitors;
+mod watched;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -63,6 +66,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
 use crate::address::TrustedProxies;
+use crate::contract::Contracts;
 use crate::cors::Cors;
 use crate::dispatch::Edge;
 use crate::gateway::Gateway;
@@ -98,7 +102,7 @@ const STOP_SLACK: Duration = Duration::from_secs(5);
 /// Opens what the edge needs, and says what it runs.
 ///
 /// # Errors
-/// A setting out of its range, a port in use, or a spool or a database of places that can't be opened.
+/// A setting out of its range, a port in use, or a spool or a file that can't be opened or used.
 pub async fn assemble(config: Config, cx: service::Context) -> anyhow::Result<Assembly> {
     let (assembly, address) = open(config, cx).await?;
     tracing::info!(address = %address, "the edge's public port");
@@ -125,9 +129,11 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
     let places = config.places_file.as_deref().map(Places::open).transpose()?;
     let l2 = config.redis.as_deref().map(cache::L2::open).transpose();
     let l2 = l2.map_err(|error| ConfigError::new("edge.redis", error.to_string()))?;
-    methods::load();
-    caching::load();
+    health::load();
     documents::load();
+    let (contracts, contract_file) =
+        Contracts::open(config.descriptors_file.as_deref(), &mut cx.metrics.lock())?;
+    contracts.tell(&cx.mesh).await;
 
     let partitions = bus::topics::LINK_EVENTS.partitions;
     let spool_options = SpoolOptions {
@@ -187,8 +193,10 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
             grants: grants.clone(),
             limits: limits.clone(),
             body_bytes_max: config.body_bytes_max,
+            stream_bytes_max: config.stream_bytes_max,
             cors,
-            local: health::routes(cx.mesh.clone(), is_ready.clone())?,
+            health: health::routes(cx.mesh.clone(), is_ready.clone(), contracts.clone()),
+            contracts: contracts.clone(),
             leaving: CancellationToken::new(),
         },
         http,
@@ -206,7 +214,7 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
     };
 
     let (bus, mesh, instance) = (cx.bus, cx.mesh, cx.instance);
-    let for_limits = mesh.clone();
+    let (for_limits, for_contract) = (mesh.clone(), mesh.clone());
     let (for_links, for_keys) = (bus.clone(), bus.clone());
     let (for_users, for_sessions) = (bus.clone(), bus.clone());
     let mut tasks = vec![
@@ -225,6 +233,10 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
         Task::new("shipper", |stop| Shipper::run(spool, bus, bus::topics::LINK_EVENTS.name, stop))
             .stop_within(config.ship_max + STOP_SLACK),
     ];
+    if let Some(file) = contract_file {
+        tasks
+            .insert(1, Task::new("descriptors", |stop| contracts.follow(file, for_contract, stop)));
+    }
     if let Some(tls) = tls {
         tasks.insert(1, Task::new("certificate", |stop| tls.follow(stop)));
     }

@@ -260,7 +260,8 @@ where
 {
     fn execute(&self, stream: F) {
         let give_up = self.give_up.clone();
-        let stream = tokio::time::timeout(CALL_MAX, stream);
+        // On the heap by itself: a task is moved as a whole when it is made and when it has ended, and this is kilobytes of it.
+        let stream = tokio::time::timeout(CALL_MAX, Box::pin(stream));
         self.tracker.spawn(async move { give_up.run_until_cancelled(stream).await });
     }
 }

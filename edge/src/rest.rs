@@ -11,14 +11,13 @@ use http::Request;
 use http::Response;
 use http::header;
 use http::request::Parts;
-use http::uri::PathAndQuery;
 use rpc::Deadline;
 use rpc::Error;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
+use tonic::metadata::MetadataMap;
 use tower::util::MapResponse;
 use transcode::Framing;
-use transcode::Lookup;
 use transcode::Match;
 use transcode::RequestParts;
 
@@ -31,15 +30,17 @@ use crate::conditional::Version;
 use crate::cors::HOP_BY_HOP;
 use crate::fault;
 use crate::fault::Fault;
+use crate::gateway;
 use crate::gateway::Gateway;
 use crate::idempotency;
-use crate::methods;
-use crate::methods::ROUTES;
+use crate::protocols;
 use crate::protocols::Backend as _;
 use crate::protocols::Method;
 use crate::reply::Reply;
+use crate::rest_stream;
 use crate::statuses;
 use crate::stream;
+use crate::stream::Ends;
 use crate::stream::Told;
 use crate::upstream;
 use crate::upstream::BytesCodec;
@@ -62,76 +63,120 @@ const OURS: [HeaderName; 8] = [
 ];
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// What a REST path leads to, for metrics and for the call.
-pub(crate) fn find<B>(request: &Request<B>) -> Result<(Match<'static>, &'static Method), Fault> {
-    match ROUTES.find(request.method(), request.uri().path()) {
-        Lookup::Found(found) => {
-            let method = methods::find(&found.route.grpc_path).ok_or_else(Fault::path_unknown)?;
-            Ok((found, method))
-        }
-        Lookup::MethodNotAllowed { allow } => Err(Fault::method_not_allowed(&allow)),
-        Lookup::NotFound => Err(Fault::path_unknown()),
-    }
-}
-
 /// Answers a REST request.
 pub(crate) async fn answer<B>(
     gateway: &Gateway,
-    found: Match<'static>,
-    method: &'static Method,
+    found: Match,
+    method: &Method,
     request: Request<B>,
 ) -> Result<Response<Body>, Fault>
 where
-    B: http_body::Body<Data = Bytes>,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
+    if method.client_streams {
+        return Box::pin(rest_stream::answer(gateway, found, method, request)).await;
+    }
     let (head, body) = request.into_parts();
     let deadline = upstream::deadline(&head.headers, method, Instant::now())?;
-    let mut metadata = gateway.admit(method, &head).await?;
+    let metadata = gateway.admit(method, &head).await?;
     access::note(&head.extensions, &metadata);
     let body = upstream::read_body(body, gateway.body_bytes_max, deadline).await?;
     let (message, is_conditional) = message(&found, &head, &body)?;
     let message = idempotency::identified(method, &head.headers, message)?;
+    if method.server_streams {
+        let answered =
+            server_stream(gateway, found, method, &head.headers, metadata, deadline, message);
+        return Box::pin(answered).await;
+    }
+    let answer = protocols::call_one(gateway, method, metadata, deadline, &message).await;
+    let (metadata, message) = answer.map_err(|fault| fault.under_condition(is_conditional))?;
+    single_answer(&found, method, &head, &message, metadata).await
+}
 
+/// Answers with a stream.
+async fn server_stream(
+    gateway: &Gateway,
+    found: Match,
+    method: &Method,
+    headers: &HeaderMap,
+    metadata: HeaderMap,
+    deadline: Deadline,
+    message: Bytes,
+) -> Result<Response<Body>, Fault> {
+    let call = call(method, metadata, deadline, message);
+    let mut client = client(gateway);
+    let streaming = client.server_streaming(call, method.path_and_query.clone(), BytesCodec);
+    let started = tokio::time::timeout_at(deadline.0.into(), streaming);
+    let streaming = started.await.map_err(|_| Fault::deadline_exceeded())??;
+    let leaving = gateway.leaving.clone();
+    let (metadata, mut messages, _) = streaming.into_parts();
+    let first = first_message(&found, &mut messages, deadline, &leaving).await?;
+    let ends = Ends { deadline, leaving, refused: None };
+    stream_answer(found, headers, metadata, first, messages, ends)
+}
+
+/// What calls services, and mends their answers.
+pub(crate) fn client(
+    gateway: &Gateway,
+) -> tonic::client::Grpc<
+    MapResponse<mesh::Mesh, impl Fn(Response<mesh::Body>) -> Response<tonic::body::Body> + Clone>,
+> {
+    let services = MapResponse::new(gateway.mesh.clone(), statuses::answer);
+    tonic::client::Grpc::new(services).max_decoding_message_size(REPLY_BYTES_MAX)
+}
+
+/// A call that streams, and what the mesh is to know of it.
+pub(crate) fn call<T>(
+    method: &Method,
+    mut metadata: HeaderMap,
+    deadline: Deadline,
+    sent: T,
+) -> tonic::Request<T> {
     let left = HeaderValue::try_from(deadline.header(Instant::now()))
         .expect("digits and a letter make a header");
     metadata.insert(HeaderName::from_static(Deadline::HEADER), left);
-    let mut call = tonic::Request::new(message);
-    *call.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
-    let services = MapResponse::new(gateway.mesh.clone(), statuses::answer);
-    let mut client = tonic::client::Grpc::new(services).max_decoding_message_size(REPLY_BYTES_MAX);
-    let path = PathAndQuery::from_static(&method.path);
-
-    if method.server_streams {
-        let started = tokio::time::timeout_at(
-            deadline.0.into(),
-            client.server_streaming(call, path, BytesCodec),
-        );
-        let streaming = started.await.map_err(|_| Fault::deadline_exceeded())??;
-        let leaving = gateway.leaving.clone();
-        return stream_answer(found, &head.headers, streaming, deadline, leaving).await;
+    let mut call = tonic::Request::new(sent);
+    *call.metadata_mut() = MetadataMap::from_headers(metadata);
+    if let Some(traits) = method.traits {
+        call.extensions_mut().insert(traits);
     }
-    let called = client.unary(call, path, BytesCodec);
-    let answer = tokio::time::timeout_at(deadline.0.into(), called).await;
-    let answer = answer.map_err(|_| Fault::deadline_exceeded())?;
-    let (metadata, message, _) =
-        answer.map_err(|status| Fault::from(status).under_condition(is_conditional))?.into_parts();
-    let mut response =
-        reply(&found, &head, &message)?.answer(&head.headers, is_read(&head.method)).await?;
-    pass_metadata(metadata.into_headers(), response.headers_mut());
+    call
+}
+
+/// An answer of one message.
+pub(crate) async fn single_answer(
+    found: &Match,
+    method: &Method,
+    head: &Parts,
+    message: &[u8],
+    metadata: HeaderMap,
+) -> Result<Response<Body>, Fault> {
+    let reply = reply(found, method, head, message)?;
+    let mut response = reply.answer(&head.headers, is_read(&head.method)).await?;
+    pass_metadata(metadata, response.headers_mut());
     Ok(response)
 }
 
 /// The method's message, and whether the client made it a condition that nothing has changed.
-fn message(found: &Match<'_>, head: &Parts, body: &[u8]) -> Result<(Bytes, bool), Fault> {
+fn message(found: &Match, head: &Parts, body: &[u8]) -> Result<(Bytes, bool), Fault> {
     let resumed = resumed_query(found, &head.headers, head.uri.query());
     let message = found.request(RequestParts {
         query: resumed.as_deref().or_else(|| head.uri.query()),
         content_type: text(&head.headers, &header::CONTENT_TYPE),
         body,
     })?;
+    under_condition(found, head, message)
+}
+
+/// The message with the version that the client made a condition, and whether it made one. What is read is compared here, with
+/// what is answered.
+pub(crate) fn under_condition(
+    found: &Match,
+    head: &Parts,
+    message: Bytes,
+) -> Result<(Bytes, bool), Fault> {
     if is_read(&head.method) {
-        // Compared here, with what is answered.
         return Ok((message, false));
     }
     match Precondition::of(&head.headers)? {
@@ -140,16 +185,25 @@ fn message(found: &Match<'_>, head: &Parts, body: &[u8]) -> Result<(Bytes, bool)
     }
 }
 
+/// Whether a request is one that must change a certain version.
+///
+/// # Errors
+/// A condition that is none.
+pub(crate) fn is_conditional(head: &Parts) -> Result<bool, Fault> {
+    let is_stated = !is_read(&head.method);
+    Ok(is_stated && matches!(Precondition::of(&head.headers)?, Some(Precondition::Is(_))))
+}
+
 fn is_read(method: &http::Method) -> bool {
     matches!(*method, http::Method::GET | http::Method::HEAD)
 }
 
-fn reply(found: &Match<'_>, head: &Parts, message: &[u8]) -> Result<Reply, Fault> {
+fn reply(found: &Match, method: &Method, head: &Parts, message: &[u8]) -> Result<Reply, Fault> {
     let reply = found.response(message).map_err(|error| Error::internal(&error))?;
     let media_type =
         HeaderValue::try_from(&*reply.media_type).map_err(|error| Error::internal(&error))?;
     let is_read = is_read(&head.method);
-    let cache_control = if is_read { caching::of(&found.route.grpc_path) } else { caching::NOBODY };
+    let cache_control = if is_read { caching::of(method) } else { caching::NOBODY };
     let etag = found.etag(message);
     // What PATCH and PUT answer with is the resource under their path as it is now.
     let is_resource =
@@ -160,21 +214,37 @@ fn reply(found: &Match<'_>, head: &Parts, message: &[u8]) -> Result<Reply, Fault
     Ok(Reply { media_type, body: reply.body, cache_control, version, keys })
 }
 
-async fn stream_answer(
-    found: Match<'static>,
-    client: &HeaderMap,
-    streaming: tonic::Response<Streaming<Bytes>>,
+/// The first message of a stream, or its end, which are waited for before the answer begins; none if nothing comes in time. Of raw
+/// bytes it says what they are, so that one is waited for as long as the client waits.
+pub(crate) async fn first_message(
+    found: &Match,
+    messages: &mut Streaming<Bytes>,
     deadline: Deadline,
-    leaving: CancellationToken,
+    leaving: &CancellationToken,
+) -> Result<Option<Option<Bytes>>, Fault> {
+    if !found.route.answers_raw() {
+        let first = tokio::time::timeout(FIRST_MESSAGE_WAIT, messages.message());
+        return Ok(first.await.ok().transpose()?);
+    }
+    let first = tokio::time::timeout_at(deadline.0.into(), messages.message());
+    match leaving.run_until_cancelled(first).await {
+        Some(Ok(first)) => Ok(Some(first?)),
+        Some(Err(_)) => Err(Fault::deadline_exceeded()),
+        None => Err(gateway::leaving().into()),
+    }
+}
+
+pub(crate) fn stream_answer(
+    found: Match,
+    client: &HeaderMap,
+    metadata: MetadataMap,
+    first: Option<Option<Bytes>>,
+    messages: Streaming<Bytes>,
+    ends: Ends,
 ) -> Result<Response<Body>, Fault> {
     let is_raw = found.route.answers_raw();
     let framing =
         if is_raw { Framing::Raw } else { Framing::accepted(text(client, &header::ACCEPT)) };
-    let (metadata, mut messages, _) = streaming.into_parts();
-    let first = match tokio::time::timeout(FIRST_MESSAGE_WAIT, messages.message()).await {
-        Ok(first) => Some(first?),
-        Err(_) => None,
-    };
     let media_type = match &first {
         Some(Some(message)) if is_raw => {
             let reply = found.response(message).map_err(|error| Error::internal(&error))?;
@@ -183,7 +253,7 @@ async fn stream_answer(
         _ => HeaderValue::from_static(framing.media_type()),
     };
     let told = Told { framing, form: fault::form(client) };
-    let body = stream::body(found, told, first, messages, deadline, leaving);
+    let body = stream::body(found, told, first, messages, ends);
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     pass_metadata(metadata.into_headers(), headers);
@@ -209,7 +279,11 @@ fn pass_metadata(metadata: HeaderMap, into: &mut HeaderMap) {
 }
 
 /// `last-event-id` of a browser that reconnects, as the `resume_token` of a method that has one.
-fn resumed_query(found: &Match<'_>, headers: &HeaderMap, query: Option<&str>) -> Option<String> {
+pub(crate) fn resumed_query(
+    found: &Match,
+    headers: &HeaderMap,
+    query: Option<&str>,
+) -> Option<String> {
     let token = text(headers, &LAST_EVENT_ID).filter(|token| !token.is_empty())?;
     let method = &found.route.method;
     if !method.is_server_streaming() || method.input().get_field_by_name("resume_token").is_none() {
@@ -226,6 +300,6 @@ fn resumed_query(found: &Match<'_>, headers: &HeaderMap, query: Option<&str>) ->
     Some(query.join("&"))
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream;
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -31,13 +32,13 @@ struct Resumable {
 }
 
 struct State {
-    found: Match<'static>,
+    found: Match,
     framing: Framing,
     /// How an error is told.
     form: ErrorForm,
-    messages: Streaming<Bytes>,
-    deadline: Deadline,
-    leaving: CancellationToken,
+    /// Until the end: a call that is over is let go of, whether its client reads its last word or not.
+    messages: Option<Streaming<Bytes>>,
+    ends: Ends,
     /// What was read before the answer began: nothing yet, or the first message, or the end.
     first: Option<Option<Bytes>>,
     phase: Phase,
@@ -60,19 +61,26 @@ pub(crate) struct Told {
     pub(crate) form: ErrorForm,
 }
 
+/// What ends a stream before its service does.
+pub(crate) struct Ends {
+    pub(crate) deadline: Deadline,
+    /// This process stops.
+    pub(crate) leaving: CancellationToken,
+    /// The client's own stream is refused, if it sends one.
+    pub(crate) refused: Option<BoxFuture<'static, Status>>,
+}
+
 /// The body of a stream whose first message may have been read.
 pub(crate) fn body(
-    found: Match<'static>,
+    found: Match,
     told: Told,
     first: Option<Option<Bytes>>,
     messages: Streaming<Bytes>,
-    deadline: Deadline,
-    leaving: CancellationToken,
+    ends: Ends,
 ) -> Body {
     let Told { framing, form } = told;
-    let (phase, heartbeat) = (Phase::Opening, HEARTBEAT);
-    let state =
-        State { found, framing, form, messages, deadline, leaving, first, phase, heartbeat };
+    let (messages, phase, heartbeat) = (Some(messages), Phase::Opening, HEARTBEAT);
+    let state = State { found, framing, form, messages, ends, first, phase, heartbeat };
     let pieces = stream::unfold(state, |mut state| async move {
         let piece = state.next().await?;
         Some((piece.map(Frame::data), state))
@@ -101,11 +109,11 @@ impl State {
                 return self.framing.heartbeat().map(|beat| Ok(Bytes::from_static(beat)));
             }
             Next::End => {
-                self.phase = Phase::Over;
+                self.end();
                 let closing = self.framing.closing();
                 return (!closing.is_empty()).then(|| Ok(Bytes::from_static(closing)));
             }
-            Next::Failure(status) => return Some(self.fail(&status, is_first)),
+            Next::Failure(status) => return Some(self.fail(&status, is_first).await),
         };
         self.phase = Phase::Further;
         match self.found.response(&message) {
@@ -118,14 +126,23 @@ impl State {
             }
             Err(error) => {
                 let status = Status::from(rpc::Error::internal(&error));
-                Some(self.fail(&status, is_first))
+                Some(self.fail(&status, is_first).await)
             }
         }
     }
 
-    fn fail(&mut self, status: &Status, is_first: bool) -> Result<Bytes, BoxError> {
+    fn end(&mut self) {
         self.phase = Phase::Over;
-        let word = fault::last_word(status, self.form);
+        self.messages = None;
+    }
+
+    async fn fail(&mut self, status: &Status, is_first: bool) -> Result<Bytes, BoxError> {
+        self.end();
+        if self.framing == Framing::Raw {
+            // What came before is still to be written, and a connection that breaks off writes nothing more.
+            tokio::task::yield_now().await;
+        }
+        let word = fault::last_word(status, self.form, self.found.route.schema());
         self.framing.error(&word, is_first).ok_or_else(|| "the answer broke off".into())
     }
 
@@ -133,16 +150,29 @@ impl State {
         if let Some(first) = self.first.take() {
             return first.map_or(Next::End, Next::Message);
         }
+        let Some(messages) = &mut self.messages else { return Next::End };
+        let deadline = self.ends.deadline.0;
         let wait = match self.framing {
-            Framing::Events => self.deadline.0.min(std::time::Instant::now() + self.heartbeat),
-            Framing::Lines | Framing::Array | Framing::Raw => self.deadline.0,
+            Framing::Events => deadline.min(std::time::Instant::now() + self.heartbeat),
+            Framing::Lines | Framing::Array | Framing::Raw => deadline,
         };
-        let message = tokio::time::timeout_at(wait.into(), self.messages.message());
-        match self.leaving.run_until_cancelled(message).await {
+        let refused = async {
+            match &mut self.ends.refused {
+                Some(refused) => refused.await,
+                None => std::future::pending().await,
+            }
+        };
+        let message = tokio::time::timeout_at(wait.into(), messages.message());
+        let message = tokio::select! {
+            biased;
+            status = refused => return Next::Failure(status),
+            message = self.ends.leaving.run_until_cancelled(message) => message,
+        };
+        match message {
             Some(Ok(Ok(Some(message)))) => Next::Message(message),
             Some(Ok(Ok(None))) => Next::End,
             Some(Ok(Err(status))) => Next::Failure(status),
-            Some(Err(_)) if wait < self.deadline.0 => Next::Silence,
+            Some(Err(_)) if wait < deadline => Next::Silence,
             Some(Err(_)) => Next::Failure(rpc::Error::deadline_exceeded().into()),
             None => Next::Failure(gateway::leaving()),
         }
@@ -162,27 +192,27 @@ mod tests {
 
     use std::time::Instant;
 
-    use crate::methods::ROUTES;
+    use crate::contract::Contract;
     use crate::upstream::BytesCodec;
-    use transcode::Lookup;
 
     const _: () = assert!(HEARTBEAT.as_secs() == 15, "R59");
 
     /// A stream whose service says nothing.
     fn silent(framing: Framing, left: Duration) -> State {
-        let Lookup::Found(found) = ROUTES.find(&http::Method::GET, "/v1/workspaces/w/clicks:watch")
-        else {
-            panic!("there is a stream");
-        };
+        let found = Contract::built_in().rest(&http::Method::GET, "/v1/workspaces/w/clicks:watch");
+        let (found, _) = found.expect("there is a stream");
         let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Status>>());
         let messages = Streaming::new_response(BytesCodec, body, http::StatusCode::OK, None, None);
         State {
             found,
             framing,
             form: ErrorForm::Problem,
-            messages,
-            deadline: Deadline(Instant::now() + left),
-            leaving: CancellationToken::new(),
+            messages: Some(messages),
+            ends: Ends {
+                deadline: Deadline(Instant::now() + left),
+                leaving: CancellationToken::new(),
+                refused: None,
+            },
             first: None,
             phase: Phase::First,
             heartbeat: Duration::from_millis(1),
@@ -199,7 +229,7 @@ mod tests {
         state.first = Some(Some(Bytes::new()));
         let event = state.next().await.expect("it goes on").expect("and is whole");
         assert_eq!(&event[..], b"data: {}\n\n");
-        state.deadline = Deadline(Instant::now());
+        state.ends.deadline = Deadline(Instant::now());
         let last = state.next().await.expect("a last word").expect("in the stream");
         assert!(last.starts_with(b"event: error\ndata: {"), "{last:?}");
         assert!(state.next().await.is_none());

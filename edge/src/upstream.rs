@@ -204,7 +204,7 @@ impl Decoder for BytesCodec {
 mod tests {
     use super::*;
 
-    use crate::methods;
+    use crate::contract::Contract;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let pairs = pairs.iter();
@@ -216,7 +216,8 @@ mod tests {
     fn a_deadline_is_the_least_of_what_client_and_method_allow() {
         let now = Instant::now();
         let left = |pairs: &[(&'static str, &str)]| {
-            let unary = methods::find("/linkmesh.links.v1.LinksService/GetLink").expect("public");
+            let unary = Contract::built_in().method("/linkmesh.links.v1.LinksService/GetLink");
+            let unary = unary.expect("it is public");
             deadline(&headers(pairs), unary, now).map(|deadline| deadline.left(now))
         };
         assert_eq!(left(&[]), Ok(UNARY_MAX));

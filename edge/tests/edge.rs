@@ -5,9 +5,11 @@ mod edge {
     mod api;
     mod browsers;
     mod caching;
+    mod client_streams;
     mod clients;
     mod documents;
     mod doubles;
+    mod downloads;
     mod errors;
     mod keys;
     mod limits;
@@ -15,7 +17,11 @@ mod edge {
     mod protocols;
     mod rates;
     mod redirects;
+    mod reload;
+    mod sending;
+    mod streaming;
     mod streams;
     mod tokens;
+    mod widgets;
     mod world;
 }

@@ -1,10 +1,8 @@
 //! What the edge says of its API: the OpenAPI document, made of the descriptors, and a page that shows it.
 //!
-//! Both are the same for everyone and for as long as this process runs: made once, and coded once for each coding.
+//! Both are the same for everyone: made once, the document with each contract, and coded once for each coding.
 
 mod openapi;
-
-pub use openapi::document as openapi;
 
 use std::sync::LazyLock;
 
@@ -18,30 +16,32 @@ use http::Method;
 use http::Response;
 use http::StatusCode;
 use http::header;
+use prost_reflect::DescriptorPool;
+use serde_json::Value;
 use tokio::sync::OnceCell;
+use transcode::RouteTable;
 
 use crate::body::Body;
 use crate::caching;
 use crate::compression::ContentCoding;
 use crate::conditional::Version;
+use crate::contract::Contract;
 use crate::fault::Fault;
+use crate::protocols::Methods;
 use crate::reply::Reply;
 
 /// The page. It is no slug: `links` keeps the word for us.
 pub(crate) const PAGE_PATH: &str = "/docs";
 const OPENAPI_PATH: &str = "/v1/openapi.json";
-/// They change when the edge does.
+/// Where they are. No route leads there.
+pub(crate) const PATHS: [&str; 2] = [OPENAPI_PATH, PAGE_PATH];
+/// They change when the edge does, or its contract.
 const CACHE_CONTROL: HeaderValue =
     HeaderValue::from_static("public, max-age=300, stale-while-revalidate=86400");
 
 const HTML: &str = include_str!("page/page.html");
 const CSS: &str = include_str!("page/page.css");
 const JS: &str = include_str!("page/page.js");
-
-static OPENAPI: LazyLock<Document> = LazyLock::new(|| {
-    let json = openapi::document().to_string();
-    Document::new(OPENAPI_PATH, "application/json", json, None)
-});
 
 static PAGE: LazyLock<Document> = LazyLock::new(|| {
     let html = HTML.replace("/*CSS*/", CSS).replace("/*JS*/", JS);
@@ -60,18 +60,34 @@ pub(crate) struct Document {
 }
 
 /// The document under a path.
-pub(crate) fn find(path: &str) -> Option<&'static Document> {
+pub(crate) fn find<'c>(path: &str, contract: &'c Contract) -> Option<&'c Document> {
     match path {
-        OPENAPI_PATH => Some(&OPENAPI),
+        OPENAPI_PATH => Some(&contract.openapi),
         PAGE_PATH => Some(&PAGE),
         _ => None,
     }
 }
 
-/// Makes them, so that no request waits for that.
+/// Makes the page, so that no request waits for that.
 pub(crate) fn load() {
-    LazyLock::force(&OPENAPI);
     LazyLock::force(&PAGE);
+}
+
+/// The OpenAPI document of the public API, as `proto/` has it.
+#[must_use]
+pub fn openapi() -> Value {
+    let json = &Contract::built_in().openapi.reply.body;
+    serde_json::from_slice(json).expect("it was written as JSON")
+}
+
+/// The OpenAPI document of a contract.
+pub(crate) fn openapi_of(
+    routes: &RouteTable,
+    methods: &Methods,
+    pool: &DescriptorPool,
+) -> Document {
+    let json = openapi::document(routes, methods, pool).to_string();
+    Document::new(OPENAPI_PATH, "application/json", json, None)
 }
 
 impl Document {

@@ -1,15 +1,16 @@
 //! The OpenAPI document of the public methods: what Linkmesh adds to what its descriptors say.
 
+use prost_reflect::DescriptorPool;
 use rpc::Requirement;
 use serde_json::Value;
 use serde_json::json;
 use transcode::About;
 use transcode::Access;
-use transcode::Route;
+use transcode::RouteTable;
 
 use crate::caching;
-use crate::methods;
-use crate::methods::ROUTES;
+use crate::protocols::Method;
+use crate::protocols::Methods;
 
 /// The component that says what `Idempotency-Key` is.
 const IDEMPOTENCY_KEY: &str = "IdempotencyKey";
@@ -21,13 +22,12 @@ const DESCRIPTION: &str = "Branded short links that redirect at once, and every 
     Who calls proves it by `authorization: Bearer` with an API key or a session's access token, or by `x-api-key`. Errors are RFC \
     9457 problems with a stable `reason`; `Accept` asks for Google's forms instead. 64-bit integers are strings in JSON. An \
     answer has an `ETag`, which `If-None-Match` and, where a resource has an `etag`, `If-Match` take. Whatever changes something may \
-    be sent again under the same `Idempotency-Key`, and is done once. Fields that are not described are refused. Limits of fields are those that the protos state as \
-    `buf.validate`: what exceeds one is refused with the field's name.";
+    be sent again under the same `Idempotency-Key`, and is done once. Fields that are not described are \
+    refused. Limits of fields are those that the protos state as `buf.validate`: what exceeds one is refused with the field's name.";
 
-/// The OpenAPI document of the public API.
-#[must_use]
-pub fn document() -> Value {
-    ROUTES.openapi(&About {
+/// The OpenAPI document of these routes to these methods.
+pub(super) fn document(routes: &RouteTable, methods: &Methods, pool: &DescriptorPool) -> Value {
+    routes.openapi(&About {
         title: TITLE,
         version: VERSION,
         description: DESCRIPTION,
@@ -53,16 +53,16 @@ pub fn document() -> Value {
                 "description": "An API key, for whoever can't send `authorization`.",
             },
         }),
-        access: &access,
+        access: &|route| methods.find(&route.grpc_path).and_then(access),
         parameters: parameters(),
         headers: headers(),
-        reasons: proto::DESCRIPTORS.get_enum_by_name("linkmesh.common.v1.ErrorReason"),
+        reasons: pool.get_enum_by_name("linkmesh.common.v1.ErrorReason"),
     })
 }
 
-/// What a route asks of its caller; none for one that is not public.
-fn access(route: &Route) -> Option<Access> {
-    let (security, scopes) = match Requirement::of_path(&route.grpc_path)? {
+/// What a method asks of its caller; none for one that is not public.
+fn access(method: &Method) -> Option<Access> {
+    let (security, scopes) = match method.requires? {
         Requirement::Anyone => (Vec::new(), Vec::new()),
         Requirement::User => (vec![json!({"session": []})], Vec::new()),
         Requirement::Permission(scope) => {
@@ -71,10 +71,10 @@ fn access(route: &Route) -> Option<Access> {
         }
         Requirement::Operator => return None,
     };
-    let is_identified = methods::find(&route.grpc_path)?.request_id.is_some();
+    let is_identified = method.request_id.is_some();
     let parameters = if is_identified { vec![IDEMPOTENCY_KEY] } else { Vec::new() };
     // How one client stands is nothing to the others that a shared cache answers.
-    let has_headers = !caching::is_for_shared(&route.grpc_path);
+    let has_headers = !caching::is_for_shared(method);
     Some(Access { security, scopes, parameters, has_headers })
 }
 
@@ -119,7 +119,8 @@ fn headers() -> Value {
 mod tests {
     use super::*;
 
-    use crate::methods;
+    use crate::contract::Contract;
+    use crate::documents::openapi as document;
     use proto::common::v1::ErrorReason;
 
     fn operations(document: &Value) -> Vec<(&String, &String, &Value)> {
@@ -135,8 +136,7 @@ mod tests {
     fn every_public_route_is_there_and_says_what_it_is() {
         let document = document();
         let all = operations(&document);
-        let public = ROUTES.routes.iter().filter(|route| methods::find(&route.grpc_path).is_some());
-        assert_eq!(all.len(), public.count());
+        assert_eq!(all.len(), Contract::built_in().routes().len());
         for (path, verb, operation) in all {
             for key in ["operationId", "summary", "description"] {
                 assert!(

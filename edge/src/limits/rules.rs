@@ -6,13 +6,9 @@
 //! any later one. A smaller burst would take from every caller's minute what only such a first one has too much.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::SystemTime;
 
 use anyhow::Context as _;
 use mesh::gcra::Gcra;
@@ -20,6 +16,7 @@ use proto::common::v1::Tier;
 use serde::Deserialize;
 
 use crate::limits::local;
+use crate::watched::WatchedFile;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -27,6 +24,8 @@ const HOUR: Duration = Duration::from_hours(1);
 /// The most that a limit may allow. Redis counts whole microseconds between two requests, of which these are six in a minute;
 /// a second of redirects is counted by an edge's own clock, which lets at most one through in each of its ticks.
 const REQUESTS_MAX: u32 = 10_000_000;
+/// Limits that apply to one request: a tier's, and a service's minute and hour.
+pub(super) const RULES_MAX: usize = 3;
 /// Services that may have limits of their own.
 const SERVICES_MAX: usize = 64;
 /// Bytes of a service's name.
@@ -238,15 +237,9 @@ impl Said {
     }
 }
 
-/// The file. What is being written to it in place is not read before it stays the same from one look to the next.
+/// The file.
 #[derive(Debug)]
-pub(crate) struct RulesFile {
-    path: PathBuf,
-    /// What it looked like when it was last read.
-    read: Option<(SystemTime, u64)>,
-    /// What it looked like when it was last looked at.
-    seen: Option<(SystemTime, u64)>,
-}
+pub(crate) struct RulesFile(WatchedFile);
 
 impl RulesFile {
     /// The file at a path, and what it says.
@@ -254,49 +247,25 @@ impl RulesFile {
     /// # Errors
     /// It can't be read or used.
     pub(crate) fn open(path: &Path) -> anyhow::Result<(Self, Rules)> {
-        let mut file = Self { path: path.to_owned(), read: None, seen: None };
-        file.seen = file.stat();
-        file.read = file.seen;
-        let rules = file.rules()?;
+        let (file, bytes) = WatchedFile::open(path, FILE_BYTES_MAX)?;
+        let file = Self(file);
+        let rules = file.rules(&bytes)?;
         Ok((file, rules))
     }
 
-    /// What the file says, if it was changed since it was last read, and not since it was last looked at.
+    /// What the file says, if it has changed.
     ///
     /// # Errors
     /// As of [`open`](Self::open). It is not read again until it changes.
     pub(super) fn look(&mut self) -> Option<anyhow::Result<Rules>> {
-        let seen = self.stat();
-        let is_steady = seen == self.seen;
-        self.seen = seen;
-        if !is_steady || seen == self.read {
-            return None;
-        }
-        let rules = self.rules();
-        self.seen = self.stat();
-        if self.seen != seen {
-            // It was being written meanwhile.
-            return None;
-        }
-        self.read = seen;
-        Some(rules)
+        let read = self.0.look()?;
+        Some(read.and_then(|bytes| self.rules(&bytes)))
     }
 
-    fn stat(&self) -> Option<(SystemTime, u64)> {
-        let metadata = std::fs::metadata(&self.path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
-    }
-
-    fn rules(&self) -> anyhow::Result<Rules> {
-        let name = self.path.display();
-        let mut text = String::new();
-        let file = File::open(&self.path);
-        // Not by its length, which may be another by now.
-        file.and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
-            .with_context(|| format!("{name} can't be read"))?;
-        let is_short = text.len() as u64 <= FILE_BYTES_MAX;
-        anyhow::ensure!(is_short, "{name} has more than {FILE_BYTES_MAX} bytes");
-        Rules::parse(&text).with_context(|| format!("{name} can't be used"))
+    fn rules(&self, bytes: &[u8]) -> anyhow::Result<Rules> {
+        let text = std::str::from_utf8(bytes).map_err(anyhow::Error::from);
+        let rules = text.and_then(Rules::parse);
+        rules.with_context(|| format!("{} can't be used", self.0.path().display()))
     }
 }
 
@@ -362,31 +331,19 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_being_written_is_not_gone_by() {
+    fn a_file_that_changes_is_read_again() {
         let folder = TemporaryFolder::new().expect("a folder");
         let path = folder.path().join("limits.toml");
         let write = |text: &str| std::fs::write(&path, text).expect("written");
         write("[tiers]\nfree = 7\n");
         let (mut file, rules) = RulesFile::open(&path).expect("it is a good one");
         assert_eq!(rules.tier(Tier::Free).requests, 7);
-        assert!(file.look().is_none());
-        write("");
-        assert!(file.look().is_none(), "what is cut off would be the defaults");
         write("[tiers]\nfree = 11\n");
         assert!(file.look().is_none());
         let rules = file.look().expect("it stays so").expect("it is a good one");
         assert_eq!(rules.tier(Tier::Free).requests, 11);
-        assert!(file.look().is_none(), "it is read once");
-
-        let longest = usize::try_from(FILE_BYTES_MAX).expect("short");
-        write(&"#".repeat(longest + 1));
-        assert!(file.look().is_none());
-        let error = file.look().expect("it stays so").expect_err("it is too long");
-        assert!(error.to_string().contains("more than"), "{error}");
-        assert!(file.look().is_none(), "it is said once");
-        write(&"#".repeat(longest));
-        assert!(file.look().is_none() && file.look().is_some_and(|rules| rules.is_ok()));
-        std::fs::remove_file(&path).expect("removed");
+        write("[tiers]\nfree = -1\n");
         assert!(file.look().is_none() && file.look().is_some_and(|rules| rules.is_err()));
+        assert!(file.look().is_none(), "it is said once");
     }
 }

@@ -15,6 +15,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::limits::rules::RULES_MAX;
 use crate::limits::rules::Rule;
 
 /// How long a connection may take to be made; only one task waits for it.
@@ -43,6 +44,8 @@ pub(super) struct Options {
 /// The way to Redis.
 pub(super) struct Store {
     options: Options,
+    /// As the script reads it.
+    keep_extra: String,
     client: redis::Client,
     take: Script,
     give_back: Script,
@@ -65,8 +68,21 @@ pub(super) struct StoreMetrics {
 pub(super) struct Decided {
     /// The place of the limit that has no room for longest, and for how long.
     pub(super) refused: Option<(usize, Duration)>,
-    /// For each limit, how far ahead of now its next request is due.
-    pub(super) ahead: Vec<Duration>,
+    /// How many requests were let in; none if one was refused.
+    pub(super) granted: u32,
+    /// For each limit, how far ahead of now the next request after those is due.
+    pub(super) ahead: [Duration; RULES_MAX],
+}
+
+/// A bucket that is to be taken from; times are in microseconds.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) bucket: String,
+    /// Between two requests, and of a whole burst.
+    pub(super) interval: u64,
+    pub(super) burst: u64,
+    /// Requests that were taken before and are given back.
+    pub(super) back: u32,
 }
 
 impl std::fmt::Debug for Store {
@@ -86,6 +102,7 @@ impl Store {
         metrics.is_local.set(1);
         Ok(Self {
             client: redis::Client::open(options.uri.as_str())?,
+            keep_extra: options.keep_extra.as_millis().to_string(),
             options,
             take: Script::new(include_str!("take.lua")),
             give_back: Script::new(include_str!("give_back.lua")),
@@ -99,37 +116,40 @@ impl Store {
         self.live.load().is_some()
     }
 
-    /// Takes a request from every bucket or from none; `None` if Redis does not say in time, or is away. `now` stands for its
-    /// clock if it is given.
+    /// Takes requests from every bucket or from none, as many of those that are asked for as all have room for; `None` if Redis does
+    /// not say in time, or is away. `now` stands for its clock if it is given.
     pub(super) async fn take(
         &self,
-        keys: &[String],
-        rules: &[&Rule],
+        buckets: impl Iterator<Item = Ask>,
+        requests: u32,
         now: Option<Duration>,
     ) -> Option<Decided> {
         let live = self.live.load_full()?;
         let mut call = self.take.prepare_invoke();
-        for key in keys {
-            call.key(key);
-        }
         let now = now.map_or_else(String::new, |now| now.as_micros().to_string());
-        call.arg(now).arg(self.options.keep_extra.as_millis().to_string());
-        for rule in rules {
-            let (interval, burst) = rule.micros();
-            call.arg(interval).arg(burst);
+        call.arg(now).arg(self.keep_extra.as_str()).arg(requests);
+        let mut count = 0;
+        for Ask { bucket, interval, burst, back } in buckets {
+            call.key(bucket).arg(interval).arg(burst).arg(back);
+            count += 1;
         }
         let mut connection = MultiplexedConnection::clone(&live);
         let asked = call.invoke_async::<Vec<u64>>(&mut connection);
         let said = self.in_time(&live, asked).await?;
-        let [wait, last, ahead @ ..] = said.as_slice() else { return None };
+        let [wait, last, granted, said @ ..] = said.as_slice() else { return None };
         let last = usize::try_from(*last).ok()?.checked_sub(1);
-        if ahead.len() != rules.len() || last.is_some_and(|last| last >= rules.len()) {
+        let granted = u32::try_from(*granted).ok()?;
+        let is_whole =
+            said.len() == count && granted <= requests && last.is_none() == (granted > 0);
+        if !is_whole || last.is_some_and(|last| last >= count) {
             return None;
         }
-        Some(Decided {
-            refused: last.map(|last| (last, Duration::from_micros(*wait))),
-            ahead: ahead.iter().copied().map(Duration::from_micros).collect(),
-        })
+        let mut ahead = [Duration::ZERO; RULES_MAX];
+        for (ahead, said) in ahead.iter_mut().zip(said) {
+            *ahead = Duration::from_micros(*said);
+        }
+        let refused = last.map(|last| (last, Duration::from_micros(*wait)));
+        Some(Decided { refused, granted, ahead })
     }
 
     /// Gives a request back; if that fails, the caller has one less for a while.
@@ -217,7 +237,7 @@ impl Store {
         }
         // One that only reads, or is full, answers to a PING.
         let mut probe = self.take.key(PROBE);
-        probe.arg("").arg(0).arg(PROBE_INTERVAL_MICROS).arg(PROBE_BURST_MICROS);
+        probe.arg("").arg(0).arg(1).arg(PROBE_INTERVAL_MICROS).arg(PROBE_BURST_MICROS).arg(0);
         let probing = probe.invoke_async::<Vec<u64>>(&mut connection);
         tokio::time::timeout(self.options.wait_max, probing).await??;
         Ok(connection)

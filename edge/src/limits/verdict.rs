@@ -141,7 +141,8 @@ mod tests {
         let rules = Rules::default();
         let mut all = vec![rules.tier(Tier::Free)];
         all.extend(rules.service("identity"));
-        let decided = Decided { refused, ahead: ahead.map(Duration::from_secs).into() };
+        let ahead = ahead.map(Duration::from_secs);
+        let decided = Decided { refused, granted: refused.is_none().into(), ahead };
         Verdict::new(Kind::Key, Some([0xff; 16]), &all, &decided, 1)
     }
 
@@ -199,7 +200,7 @@ mod tests {
     #[test]
     fn the_hash_of_an_address_is_told_to_nobody() {
         let rules = Rules::default();
-        let decided = Decided { refused: None, ahead: vec![Duration::ZERO] };
+        let decided = Decided { refused: None, granted: 1, ahead: Default::default() };
         let verdict = Verdict::new(Kind::Address, Some([7; 16]), &[&rules.address], &decided, 1);
         let policy = ("ratelimit-policy".to_owned(), "\"address\";q=100;w=60".to_owned());
         assert!(headers(&verdict, true).contains(&policy));

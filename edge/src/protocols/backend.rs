@@ -1,4 +1,4 @@
-//! What stands behind the protocols: which methods there are, who may call them, and whom a call goes to.
+//! What stands behind the protocols: who may call a method, and whom a call goes to.
 
 use std::time::Duration;
 
@@ -17,9 +17,6 @@ use super::method::Method;
 pub trait Backend: Clone + Send + Sync + 'static {
     /// What clients are told of a failure that the protocols found themselves: as it is, with its reason as an `ErrorInfo`.
     const REFUSAL: fn(Status) -> Status = |status| status;
-
-    /// The method with this gRPC path, if clients may call it.
-    fn method(&self, path: &str) -> Option<&'static Method>;
 
     /// Bytes that a client's message may have, decompressed.
     fn message_bytes_max(&self) -> usize;

@@ -44,21 +44,21 @@ pub(crate) enum Codec {
 
 /// A request that is a call, and how its answer is written.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Call {
+pub(crate) struct Call<'m> {
     pub(crate) protocol: Protocol,
     pub(crate) codec: Codec,
     /// The protocol of the answer: gRPC-Web has two forms, and a client may send one and accept the other.
     pub(crate) answered: Protocol,
     /// The method that the path names.
-    pub(crate) method: Option<&'static Method>,
+    pub(crate) method: Option<&'m Method>,
 }
 
-impl Call {
+impl<'m> Call<'m> {
     /// What a request speaks; `None` if it is no call.
     ///
     /// # Errors
     /// What is a call and can't be made this way: 404, 405 or 415.
-    pub(crate) fn of(head: &Parts, method: Option<&'static Method>) -> Option<Result<Self, Fault>> {
+    pub(crate) fn of(head: &Parts, method: Option<&'m Method>) -> Option<Result<Self, Fault>> {
         let content_type = head.headers.get(header::CONTENT_TYPE);
         let kind = content_type.and_then(Kind::of);
         let is_connect = match kind {
@@ -74,11 +74,7 @@ impl Call {
         })
     }
 
-    fn grpc(
-        head: &Parts,
-        kind: Option<Kind>,
-        method: Option<&'static Method>,
-    ) -> Result<Self, Fault> {
+    fn grpc(head: &Parts, kind: Option<Kind>, method: Option<&'m Method>) -> Result<Self, Fault> {
         if head.method != HttpMethod::POST {
             return Err(Fault::method_not_allowed("POST"));
         }
@@ -102,7 +98,7 @@ impl Call {
         Ok(Self { protocol, codec, answered, method })
     }
 
-    fn connect(head: &Parts, kind: Option<Kind>, method: &'static Method) -> Result<Self, Fault> {
+    fn connect(head: &Parts, kind: Option<Kind>, method: &'m Method) -> Result<Self, Fault> {
         let is_unary = !method.client_streams && !method.server_streams;
         let of =
             |protocol, codec| Self { protocol, codec, answered: protocol, method: Some(method) };

@@ -79,7 +79,7 @@ fn check_message(method: &Method, message: &[u8]) -> Result<(), Fault> {
 
 /// Reads the one message that a request's body holds.
 pub(crate) async fn read_one<B>(
-    call: Call,
+    call: Call<'_>,
     body: B,
     rules: Rules,
     deadline: Deadline,
@@ -144,7 +144,7 @@ enum Messages {
 
 impl<B> Inbound<B> {
     pub(crate) fn new(
-        call: Call,
+        call: Call<'_>,
         body: B,
         rules: Rules,
         remake: Option<Remake>,

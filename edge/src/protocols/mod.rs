@@ -17,6 +17,7 @@ mod remake;
 mod text;
 mod unary;
 
+use std::pin::Pin;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -34,6 +35,7 @@ use http::request::Parts;
 use http_body_util::Full;
 use rpc::Deadline;
 use tokio::sync::oneshot;
+use tokio::time::Sleep;
 use tonic::Status;
 
 use crate::access;
@@ -75,15 +77,15 @@ const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static(Deadline::HEADER);
 
-/// Answers a request that is a call, and any other with 404.
-pub async fn respond<G, B>(backend: &G, request: Request<B>) -> Response<Body>
+/// Answers a request that is a call of one of these methods, and any other with 404.
+pub async fn respond<G, B>(backend: &G, methods: &Methods, request: Request<B>) -> Response<Body>
 where
     G: Backend,
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     let (head, body) = request.into_parts();
-    let spoken = Call::of(&head, backend.method(head.uri.path()));
+    let spoken = Call::of(&head, methods.find(head.uri.path()));
     match spoken.unwrap_or_else(|| Err(Fault::path_unknown())) {
         Ok(call) => {
             let request = Request::from_parts(head, body);
@@ -91,7 +93,7 @@ where
         }
         Err(fault) => {
             if head.version < Version::HTTP_2 {
-                upstream::linger(body).await;
+                Box::pin(upstream::linger(body)).await;
             }
             fault.into_response(fault::form(&head.headers))
         }
@@ -101,7 +103,7 @@ where
 /// Answers a call; what fails is said in the call's own protocol.
 pub(crate) async fn answer<G, B>(
     backend: &G,
-    call: Call,
+    call: Call<'_>,
     request: Request<B>,
     outcome: &Outcome,
 ) -> Response<Body>
@@ -119,7 +121,7 @@ where
         Err(mut fault) => {
             outcome.tell(fault.status.code());
             if let Some(body) = body.take().filter(|_| lingers) {
-                upstream::linger(body).await;
+                Box::pin(upstream::linger(body)).await;
             }
             let is_unknown_coding = fault.is_coding_unknown();
             *fault.status = G::REFUSAL(*fault.status);
@@ -130,7 +132,7 @@ where
 
 async fn answer_or_fault<G, B>(
     backend: &G,
-    call: Call,
+    call: Call<'_>,
     head: Parts,
     unread: &mut Option<B>,
     outcome: &Outcome,
@@ -172,11 +174,8 @@ where
         None => metadata.remove(GRPC_ACCEPT_ENCODING),
     };
 
-    let mut ends = Ends {
-        timer: deadline.map(|until| Box::pin(tokio::time::sleep_until((until.0 + GRACE).into()))),
-        refusal: Some(G::REFUSAL),
-        ..Ends::default()
-    };
+    let mut ends =
+        Ends { timer: deadline.map(timer), refusal: Some(G::REFUSAL), ..Ends::default() };
     let lingers = head.version < Version::HTTP_2;
     let body = if method.client_streams
         && let Some(body) = unread.take()
@@ -210,9 +209,32 @@ where
     Ok(framed(call, method, response, accepted, ends, outcome))
 }
 
+/// Calls a method that takes one message and answers with one; what comes back is that, and the answer's metadata.
+pub(crate) async fn call_one<G: Backend>(
+    backend: &G,
+    method: &Method,
+    metadata: HeaderMap,
+    deadline: Deadline,
+    message: &[u8],
+) -> Result<(HeaderMap, Bytes), Fault> {
+    let body = tonic::body::Body::new(Full::new(frame::encode(0, message)));
+    let request = upstream_request(method, metadata, Some(deadline), body);
+    let mut ends = Ends { timer: Some(timer(deadline)), ..Ends::default() };
+    let response = called(backend, request, &mut ends).await?;
+    match not_grpc(&response) {
+        Some(status) => Err(status.into()),
+        None => unary::one(response, &mut ends).await,
+    }
+}
+
+/// When an answer is given up.
+fn timer(deadline: Deadline) -> Pin<Box<Sleep>> {
+    Box::pin(tokio::time::sleep_until((deadline.0 + GRACE).into()))
+}
+
 /// What must be done with a client's messages; nothing, if services read them as they are.
 fn inbound_remake(
-    call: Call,
+    call: Call<'_>,
     method: &Method,
     read: Coding,
     known: Codings,
@@ -255,6 +277,9 @@ fn upstream_request(
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = method.uri.clone();
     *request.headers_mut() = metadata;
+    if let Some(traits) = method.traits {
+        request.extensions_mut().insert(traits);
+    }
     request
 }
 
@@ -302,7 +327,7 @@ fn clean(headers: &mut HeaderMap) {
 
 /// What must be done with a service's messages; nothing, if the client reads them as they are.
 fn outbound_remake(
-    call: Call,
+    call: Call<'_>,
     method: &Method,
     headers: &HeaderMap,
     accepted: Codings,
@@ -319,7 +344,7 @@ fn outbound_remake(
 
 /// An answer in frames.
 fn framed(
-    call: Call,
+    call: Call<'_>,
     method: &Method,
     response: Response<tonic::body::Body>,
     accepted: Codings,
@@ -362,7 +387,7 @@ fn framed(
 }
 
 /// A failure of ours, in the call's protocol.
-fn refuse(call: Call, fault: Fault, is_unknown_coding: bool) -> Response<Body> {
+fn refuse(call: Call<'_>, fault: Fault, is_unknown_coding: bool) -> Response<Body> {
     match call.protocol {
         Protocol::ConnectUnary => unary::refuse(fault, is_unknown_coding),
         Protocol::ConnectStream => {

@@ -36,7 +36,7 @@ use crate::protocols::outcome::Outcome;
 
 /// Answers with what a service says, once it has said it all.
 pub(super) async fn answer(
-    call: Call,
+    call: Call<'_>,
     method: &Method,
     response: Response<tonic::body::Body>,
     accepted: Codings,
@@ -44,6 +44,41 @@ pub(super) async fn answer(
     is_get: bool,
     outcome: &Outcome,
 ) -> Result<Response<Body>, Fault> {
+    let Read { headers: said, trailers, status, messages } = read(response, &mut ends).await?;
+    outcome.tell(status.code());
+    if status.code() != Code::Ok {
+        let mut response = refuse(status.into(), false);
+        add_metadata(&said, &trailers, response.headers_mut());
+        return Ok(response);
+    }
+    let frame = single(messages)?;
+    let (body, coding) = message(call, method, frame, &said, accepted)?;
+    let mut response = Response::new(Body::Whole(body.clone()));
+    let headers = response.headers_mut();
+    add_metadata(&said, &trailers, headers);
+    headers.insert(header::CONTENT_TYPE, call.content_type());
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    if coding != Coding::Identity {
+        headers.insert(header::CONTENT_ENCODING, coding.name());
+    }
+    headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if is_get && !headers.contains_key(header::CACHE_CONTROL) {
+        // Who asked was let in by a header: nothing shared may keep the answer, unless the service or the method's proto says so.
+        let control = method.cache_control.clone().unwrap_or(caching::NOBODY);
+        headers.insert(header::CACHE_CONTROL, control);
+    }
+    Ok(response)
+}
+
+/// What a service said, once it has said it all.
+struct Read {
+    headers: HeaderMap,
+    trailers: HeaderMap,
+    status: Status,
+    messages: Bytes,
+}
+
+async fn read(response: Response<tonic::body::Body>, ends: &mut Ends) -> Result<Read, Status> {
     let (head, body) = response.into_parts();
     let read = {
         let ended = std::future::poll_fn(|cx| ends.poll(cx));
@@ -54,35 +89,36 @@ pub(super) async fn answer(
         }
     };
     let (messages, trailers) = read?;
-    let status = match &trailers {
-        Some(trailers) => Status::from_header_map(trailers),
-        None => Status::from_header_map(&head.headers),
-    };
-    let status = status.unwrap_or_else(broken_off);
-    let trailers = trailers.unwrap_or_default();
-    outcome.tell(status.code());
+    let status = Status::from_header_map(trailers.as_ref().unwrap_or(&head.headers));
+    Ok(Read {
+        headers: head.headers,
+        trailers: trailers.unwrap_or_default(),
+        status: status.unwrap_or_else(broken_off),
+        messages,
+    })
+}
+
+/// The one message of an answer, and its metadata, trailers included.
+pub(super) async fn one(
+    response: Response<tonic::body::Body>,
+    ends: &mut Ends,
+) -> Result<(HeaderMap, Bytes), Fault> {
+    let Read { mut headers, trailers, status, messages } = read(response, ends).await?;
     if status.code() != Code::Ok {
-        let mut response = refuse(status.into(), false);
-        add_metadata(&head.headers, &trailers, response.headers_mut());
-        return Ok(response);
+        return Err(status.into());
     }
     let frame = single(messages)?;
-    let (body, coding) = message(call, method, frame, &head.headers, accepted)?;
-    let mut response = Response::new(Body::Whole(body.clone()));
-    let headers = response.headers_mut();
-    add_metadata(&head.headers, &trailers, headers);
-    headers.insert(header::CONTENT_TYPE, call.content_type());
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    if coding != Coding::Identity {
-        headers.insert(header::CONTENT_ENCODING, coding.name());
+    let message = coding(&frame, &headers)?.decompress(&frame.message, REPLY_BYTES_MAX)?;
+    headers.extend(trailers);
+    Ok((headers, message))
+}
+
+/// The coding that a message is in.
+fn coding(frame: &Frame, headers: &HeaderMap) -> Result<Coding, Fault> {
+    match frame.flags & frame::COMPRESSED {
+        0 => Ok(Coding::Identity),
+        _ => Coding::of(headers, &GRPC_ENCODING),
     }
-    headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
-    if is_get && !headers.contains_key(header::CACHE_CONTROL) {
-        // Who asked was let in by a header: nothing shared may keep the answer, unless the service or the method's proto says so.
-        let control = caching::declared(&method.path).unwrap_or(caching::NOBODY);
-        headers.insert(header::CACHE_CONTROL, control);
-    }
-    Ok(response)
 }
 
 /// All of an answer.
@@ -124,16 +160,13 @@ fn single(messages: Bytes) -> Result<Frame, Fault> {
 
 /// The body of an answer, and the coding that it is in.
 fn message(
-    call: Call,
+    call: Call<'_>,
     method: &Method,
     frame: Frame,
     headers: &HeaderMap,
     accepted: Codings,
 ) -> Result<(Bytes, Coding), Fault> {
-    let read = match frame.flags & frame::COMPRESSED {
-        0 => Coding::Identity,
-        _ => Coding::of(headers, &GRPC_ENCODING)?,
-    };
+    let read = coding(&frame, headers)?;
     if call.codec == Codec::Proto && read != Coding::Identity && accepted.contains(read) {
         return Ok((frame.message, read));
     }

@@ -104,10 +104,6 @@ fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
 }
 
 impl Backend for Service {
-    fn method(&self, path: &str) -> Option<&'static Method> {
-        METHODS.find(path)
-    }
-
     fn message_bytes_max(&self) -> usize {
         MESSAGE_BYTES_MAX
     }
@@ -158,7 +154,7 @@ where
 }
 
 async fn send(service: &Service, request: Request<Full<Bytes>>) -> Answer {
-    read::<Body>(edge::protocols::respond(service, request).await).await
+    read::<Body>(edge::protocols::respond(service, &METHODS, request).await).await
 }
 
 fn call(path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Request<Full<Bytes>> {
@@ -272,7 +268,7 @@ async fn a_clients_stream_passes_as_it_is_and_is_refused_by_its_own_fault() {
         let pieces = pieces.map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
         let request = typed(BIDI, "application/grpc", "");
         let request = request.map(|_| StreamBody::new(stream::iter(pieces)));
-        let answer = read(edge::protocols::respond(&service, request).await).await;
+        let answer = read(edge::protocols::respond(&service, &METHODS, request).await).await;
         assert_eq!(answer.trailers["grpc-status"], "0");
         assert_eq!(service.heard().expect("called").1, whole, "cut at {at}");
     }

@@ -1,6 +1,7 @@
 //! An edge that runs, with doubles behind it, a bus in a folder and a key that is valid.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use service::HostConfig;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService as _;
 use tonic::service::Routes;
 
 use super::clients::Answer;
@@ -37,11 +39,15 @@ use super::clients::Connection;
 use super::clients::PATIENCE;
 use super::clients::request;
 use super::doubles::Doubles;
+use super::streaming;
+use super::streaming::Streams;
+use super::widgets::Widgets;
 
 /// A running edge and what is behind it.
 pub(super) struct World {
     pub(super) address: SocketAddr,
     pub(super) doubles: Doubles,
+    pub(super) streams: Streams,
     pub(super) bus: Bus,
     pub(super) key: ApiKey,
     pub(super) principal: Principal,
@@ -73,12 +79,48 @@ impl World {
         Self::limited(LIFTED, configure).await
     }
 
+    /// With the API of streams, which it was not built with, and nothing else.
+    pub(super) async fn streaming(configure: impl FnOnce(&mut edge::Config)) -> Self {
+        let configure = |config: &mut edge::Config, folder: &Path| {
+            config.descriptors_file = Some(streaming::write_descriptors(folder));
+            configure(config);
+        };
+        Self::opened(LIFTED, &[streaming::SERVICE], configure, &[]).await
+    }
+
     /// With these limits.
     pub(super) async fn limited(limits: &str, configure: impl FnOnce(&mut edge::Config)) -> Self {
+        Self::limited_to(limits, configure, &[]).await
+    }
+
+    /// With services of other teams, each under its name in the mesh.
+    pub(super) async fn beside(
+        others: &[(&'static str, Widgets)],
+        configure: impl FnOnce(&mut edge::Config),
+    ) -> Self {
+        Self::limited_to(LIFTED, configure, others).await
+    }
+
+    async fn limited_to(
+        limits: &str,
+        configure: impl FnOnce(&mut edge::Config),
+        others: &[(&'static str, Widgets)],
+    ) -> Self {
+        let services = ["linkmesh.links.v1.LinksService", "linkmesh.analytics.v1.AnalyticsService"];
+        Self::opened(limits, &services, |config, _| configure(config), others).await
+    }
+
+    /// Ready once it has found these services.
+    async fn opened(
+        limits: &str,
+        services: &[&str],
+        configure: impl FnOnce(&mut edge::Config, &Path),
+        others: &[(&'static str, Widgets)],
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let limits_file = folder.path().join("limits.toml");
         std::fs::write(&limits_file, limits).expect("written");
-        let doubles = Doubles::new();
+        let (doubles, streams) = (Doubles::new(), Streams::default());
         let key = ApiKey::generate().expect("entropy");
         let scopes = [Scope::LinksRead, Scope::LinksWrite, Scope::AnalyticsRead];
         let workspace = WorkspaceId::new();
@@ -94,7 +136,7 @@ impl World {
             ..edge::Config::default()
         };
         config.limits.file = Some(limits_file.clone());
-        configure(&mut config);
+        configure(&mut config, folder.path());
         let mut host_config = HostConfig::default();
         host_config.host.data = folder.path().to_owned();
         host_config.host.admin_listen = any_port;
@@ -105,7 +147,7 @@ impl World {
         let (tell_ready, ready) = oneshot::channel();
         let (for_links, for_identity, for_analytics) =
             (doubles.clone(), doubles.clone(), doubles.clone());
-        let host = service::Host::new(host_config, "test")
+        let mut host = service::Host::new(host_config, "test")
             .add("links", any_port, async move |_| {
                 let routes = Routes::new(ResolverServiceServer::new(for_links.clone()))
                     .add_service(LinksServiceServer::new(for_links));
@@ -121,6 +163,10 @@ impl World {
                     .add_service(SaltsServiceServer::new(for_analytics));
                 Ok(assembly(routes, &ANALYTICS))
             })
+            .add("streams", any_port, {
+                let routes = Routes::new(streams.clone());
+                async move |_| Ok(assembly(routes, &[streaming::SERVICE]))
+            })
             .add_front(edge::NAME, any_port, async move |cx| {
                 tell_bus.send(cx.bus.clone()).expect("the test waits");
                 let (assembly, address) = edge::open(config, cx).await?;
@@ -128,6 +174,10 @@ impl World {
                 Ok(assembly)
             })
             .tell_when_ready(tell_ready);
+        for (name, widgets) in others {
+            let routes = Routes::new(widgets.clone());
+            host = host.add(*name, any_port, async move |_| Ok(assembly(routes, &[Widgets::NAME])));
+        }
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
         running.spawn(host.run(stop.clone()));
@@ -142,6 +192,7 @@ impl World {
         let world = Self {
             address,
             doubles,
+            streams,
             bus,
             key,
             principal,
@@ -151,19 +202,18 @@ impl World {
             running,
             _folder: folder,
         };
-        world.until_services_are_found().await;
+        world.until_services_are_found(services).await;
         world
     }
 
     /// Ready means that the edge is; whom it has found behind it, it says by health.
-    async fn until_services_are_found(&self) {
+    async fn until_services_are_found(&self, services: &[&str]) {
         self.eventually("the services are found", async || {
             let mut connection = Connection::http2(self.address).await;
             let mut all = true;
-            for service in
-                ["linkmesh.links.v1.LinksService", "linkmesh.analytics.v1.AnalyticsService"]
-            {
-                let message = tonic_health::pb::HealthCheckRequest { service: service.to_owned() };
+            for service in services {
+                let service = (*service).to_owned();
+                let message = tonic_health::pb::HealthCheckRequest { service };
                 let path = self.uri("/grpc.health.v1.Health/Check");
                 let headers = [("content-type", "application/grpc"), ("te", "trailers")];
                 let call = request("POST", &path, &headers, super::clients::frame(&message));

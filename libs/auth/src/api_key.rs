@@ -20,6 +20,16 @@ const SECRET_CHARS: usize = 32;
 const KEY_CHARS: usize = SCHEME.len() + 1 + PREFIX_CHARS + 1 + SECRET_CHARS;
 /// Crockford's base 32 in lower case: one case, no look-alikes, nothing that a shell or a URL changes.
 pub(crate) const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// Whether a byte is one of those: every call presents a key, which is 45 of these questions.
+const IS_DIGIT: [bool; 256] = {
+    let mut is_digit = [false; 256];
+    let mut place = 0;
+    while place < ALPHABET.len() {
+        is_digit[ALPHABET[place] as usize] = true;
+        place += 1;
+    }
+    is_digit
+};
 
 const _: () = assert!(SECRET_CHARS * 5 >= 128, "a secret has at least 128 bits");
 
@@ -87,7 +97,7 @@ impl ApiKey {
         if secret.len() != SECRET_CHARS {
             return Err(KeyFormatError::SecretLength(secret.chars().count()));
         }
-        let foreign = |(_, byte): &(usize, u8)| *byte != b'_' && !ALPHABET.contains(byte);
+        let foreign = |(_, byte): &(usize, u8)| *byte != b'_' && !IS_DIGIT[usize::from(*byte)];
         if let Some((at, _)) = text.bytes().enumerate().skip(SCHEME.len()).find(foreign) {
             return Err(KeyFormatError::Character(at));
         }

@@ -16,6 +16,9 @@ pub(crate) static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
     added.pool.take().unwrap_or_else(|| proto::DESCRIPTORS.clone())
 });
 
+/// What a method asks of whom it is called for.
+const REQUIRES: &str = "linkmesh.common.v1.requires";
+
 /// What programs added to those of `proto/`.
 static ADDED: Mutex<Added> = Mutex::new(Added { sets: Vec::new(), pool: None, is_closed: false });
 
@@ -36,8 +39,23 @@ pub(crate) fn encoded() -> Vec<Vec<u8>> {
     [&[proto::DESCRIPTOR_SET.to_vec()], added.sets.as_slice()].concat()
 }
 
+/// What the method with this gRPC path asks of whom it is called for, of those that programs added. The option is found by its name:
+/// in a stranger's protos its number may stand for something else.
+pub(crate) fn requirement(path: &str) -> Option<rpc::Requirement> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    let service = DESCRIPTORS.get_service_by_name(service)?;
+    let method = service.methods().find(|found| found.name() == method)?;
+    let extension = DESCRIPTORS.get_extension_by_name(REQUIRES)?;
+    let options = method.options();
+    if !options.has_extension(&extension) {
+        return None;
+    }
+    let said = options.get_extension(&extension).as_message()?.transcode_to().ok()?;
+    rpc::Requirement::from_proto(said)
+}
+
 /// Makes the services of a program's own protos known, as an encoded `FileDescriptorSet` with all imports: what their
-/// `idempotency_level` allows, which metrics they have, how `tap` shows their messages. To be called before the first mesh or
+/// `idempotency_level` allows, what `linkmesh.common.v1.requires` asks, which metrics they have, how `tap` shows their messages. To be called before the first mesh or
 /// server is made. Methods that are not described can be called too: nothing is assumed of them, so none is repeated that may
 /// have had an effect, and none has a deadline unless its caller sets one.
 ///
@@ -57,6 +75,21 @@ pub fn describe(descriptor_set: &[u8]) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_method_asks_is_found_by_the_options_name() {
+        let methods = proto::DESCRIPTORS.services().flat_map(|service| {
+            let methods: Vec<_> = service.methods().collect();
+            methods.into_iter().map(move |it| format!("/{}/{}", service.full_name(), it.name()))
+        });
+        let mut said = 0;
+        for path in methods {
+            assert_eq!(requirement(&path), rpc::Requirement::of_path(&path), "{path}");
+            said += usize::from(requirement(&path).is_some());
+        }
+        assert!(said > 10);
+        assert_eq!(requirement("/no.Such/Method"), None);
+    }
 
     #[test]
     fn descriptors_that_are_malformed_or_late_are_refused() {

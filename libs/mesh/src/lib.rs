@@ -20,6 +20,7 @@ mod metrics;
 pub mod policy;
 pub mod registry;
 pub mod server;
+mod traits;
 mod within;
 
 pub use channel::Body;
@@ -48,3 +49,4 @@ pub use server::ServerOptions;
 pub use server::ServerStats;
 pub use server::Taps;
 pub use server::tap;
+pub use traits::MethodTraits;

@@ -51,15 +51,22 @@ pub(crate) struct Methods {
 }
 
 /// A method that is not described: nothing is assumed of it.
-static UNKNOWN: LazyLock<Method> = LazyLock::new(|| Method {
-    index: None,
-    name: "other".to_owned(),
-    safety: Safety::Once,
-    only_reads: false,
-    requests: Messages::Stream,
-    responses: Messages::Stream,
-    requires: None,
-});
+static UNKNOWN: LazyLock<Method> = LazyLock::new(Method::unknown);
+
+impl Method {
+    /// One of which nothing is known.
+    pub(crate) fn unknown() -> Self {
+        Self {
+            index: None,
+            name: "other".to_owned(),
+            safety: Safety::Once,
+            only_reads: false,
+            requests: Messages::Stream,
+            responses: Messages::Stream,
+            requires: None,
+        }
+    }
+}
 
 /// The table, which never changes.
 pub(crate) static METHODS: LazyLock<Methods> = LazyLock::new(Methods::from_descriptors);
@@ -83,7 +90,11 @@ impl Methods {
                     if number == 0 {
                         methods.serve(&name, service);
                     }
-                    methods.add(&name, service);
+                    let requirement = match number {
+                        0 => rpc::Requirement::of_path,
+                        _ => descriptors::requirement,
+                    };
+                    methods.add(&name, service, requirement);
                 }
             }
         }
@@ -98,7 +109,12 @@ impl Methods {
         }
     }
 
-    fn add(&mut self, full_name: &str, service: &described::Service) {
+    fn add(
+        &mut self,
+        full_name: &str,
+        service: &described::Service,
+        requirement: fn(&str) -> Option<rpc::Requirement>,
+    ) {
         for method in &service.methods {
             let level = method.options.unwrap_or_default().idempotency_level;
             let level = IdempotencyLevel::try_from(level);
@@ -117,7 +133,7 @@ impl Methods {
                 only_reads: level == Ok(IdempotencyLevel::NoSideEffects),
                 requests: messages(method.client_streaming),
                 responses: messages(method.server_streaming),
-                requires: rpc::Requirement::of_path(&path),
+                requires: requirement(&path),
             };
             self.by_path.insert(path, method);
             self.names.push(name);

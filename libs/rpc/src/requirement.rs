@@ -30,7 +30,7 @@ static DECLARED: LazyLock<HashMap<String, Requirement>> = LazyLock::new(|| {
         for service in &file.services {
             for rpc in &service.rpcs {
                 let requires = rpc.options.and_then(|options| options.requires);
-                if let Some(requirement) = requires.and_then(Requirement::read) {
+                if let Some(requirement) = requires.and_then(Requirement::from_proto) {
                     let path = format!("/{}.{}/{}", file.package, service.name, rpc.name);
                     declared.insert(path, requirement);
                 }
@@ -47,8 +47,9 @@ impl Requirement {
         DECLARED.get(path).copied()
     }
 
-    /// `None` if it says nothing, or what this version does not know.
-    fn read(message: wire::Requirement) -> Option<Self> {
+    /// Reads the option of a method; `None` if it says nothing, or what this version does not know.
+    #[must_use]
+    pub fn from_proto(message: wire::Requirement) -> Option<Self> {
         match message.requirement? {
             wire::requirement::Requirement::Permission(number) => match Scope::try_from(number) {
                 Ok(Scope::Unspecified) | Err(_) => None,
@@ -158,7 +159,7 @@ mod tests {
         for requirement in
             [None, Some(Wire::Permission(0)), Some(Wire::Permission(999)), Some(Wire::Caller(0))]
         {
-            assert_eq!(Requirement::read(wire::Requirement { requirement }), None);
+            assert_eq!(Requirement::from_proto(wire::Requirement { requirement }), None);
         }
     }
 }

@@ -27,6 +27,16 @@ pub enum TranscodeError {
     /// The body is of a media type that is not read: HTTP 415.
     #[error("the body must be {0}")]
     MediaType(&'static str),
+    /// A message of a client's stream is longer than it may be: HTTP 413.
+    #[error(
+        "message {index} of the body, counted from 0, has more than {bytes_max} bytes, the limit"
+    )]
+    TooLong {
+        /// Which one, counted from 0.
+        index: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
 }
 
 /// Why an answer makes no JSON: the service sent what its descriptors do not describe.

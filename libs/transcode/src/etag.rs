@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 const ETAG: &str = "etag";
 
-impl Match<'_> {
+impl Match {
     /// Adds to an encoded request what `If-Match` says: that the resource's `etag` has to be this one still.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl Match<'_> {
     /// The `etag` of an answer that is a resource with one.
     #[must_use]
     pub fn etag<'w>(&self, answer: &'w [u8]) -> Option<&'w str> {
-        let (schema, route) = (&self.route.schema, self.route);
+        let (schema, route) = (&self.route.schema, &*self.route);
         let output = &schema.messages[route.output.0];
         let mut numbers = Vec::with_capacity(2);
         let resource = match route.response_body {

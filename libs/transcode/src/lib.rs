@@ -4,7 +4,7 @@
 //! Pure: no I/O, and nothing of Linkmesh is known here. A caller
 //! 1. builds a [`RouteTable`] once from a descriptor pool, which refuses bad templates and routes that clash,
 //! 2. asks [`RouteTable::find`] which method a request is for,
-//! 3. makes the method's message with [`Match::request`] (a client's stream is cut by [`Match::incoming`]), and what a client
+//! 3. makes the method's message with [`Match::request`], or those of a client's stream with [`Match::incoming`], and what a client
 //!    gets of its answer with [`Match::response`] (the messages of a stream are put together by [`Framing`]),
 //! 4. turns what went wrong into a [`Problem`].
 //!
@@ -13,6 +13,7 @@
 
 mod accept;
 mod check;
+mod cutter;
 mod error;
 mod etag;
 mod framing;

@@ -19,12 +19,8 @@ const PARAMETERS_MAX: usize = 1_000;
 ///
 /// # Errors
 /// A parameter that is unknown, bound elsewhere, doubled or not of its type.
-pub(crate) fn put(
-    matched: &Match<'_>,
-    query: &str,
-    out: &mut Vec<u8>,
-) -> Result<(), TranscodeError> {
-    let route = matched.route;
+pub(crate) fn put(matched: &Match, query: &str, out: &mut Vec<u8>) -> Result<(), TranscodeError> {
+    let route = &*matched.route;
     let mut seen: Vec<FieldPath> = Vec::new();
     let mut leaf = Vec::new();
     for (index, parameter) in query.split('&').filter(|text| !text.is_empty()).enumerate() {
@@ -67,8 +63,8 @@ fn decode(raw: &str, plus_is_space: bool) -> Result<Cow<'_, str>, TranscodeError
 }
 
 /// The field that a key names; none if it is no field's and that is to be passed over.
-fn resolve(matched: &Match<'_>, key: &str) -> Result<Option<FieldPath>, TranscodeError> {
-    let route = matched.route;
+fn resolve(matched: &Match, key: &str) -> Result<Option<FieldPath>, TranscodeError> {
+    let route = &*matched.route;
     let find = |message: &Message, name: &str| message.index_by_name(name, usize::MAX);
     let path = FieldPath::resolve(&route.schema, route.input.0, key.split('.'), find);
     let Some(path) = path else {
@@ -87,8 +83,8 @@ fn resolve(matched: &Match<'_>, key: &str) -> Result<Option<FieldPath>, Transcod
 }
 
 /// Which parameters there are, for whoever used another.
-fn takes(matched: &Match<'_>) -> String {
-    let route = matched.route;
+fn takes(matched: &Match) -> String {
+    let route = &*matched.route;
     let input = &route.schema.messages[route.input.0];
     let is_bound = |index| route.path_fields.iter().any(|bound| bound.path.first() == index);
     let names: Vec<&str> = (0..)
@@ -107,7 +103,7 @@ fn takes(matched: &Match<'_>) -> String {
 }
 
 fn refuse_bound_elsewhere(
-    matched: &Match<'_>,
+    matched: &Match,
     path: &FieldPath,
     name: &str,
 ) -> Result<(), TranscodeError> {

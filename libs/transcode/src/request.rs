@@ -33,33 +33,65 @@ pub struct RequestParts<'a> {
 const CONTENT_TYPE: u8 = 0x0a;
 const DATA: u8 = 0x12;
 
-impl Match<'_> {
-    /// Makes the method's request message, encoded; of a method whose client streams, one message of the stream.
+impl Match {
+    /// Makes the method's request message, encoded; of a method whose client streams, the first message of the stream.
     ///
     /// # Errors
     /// Anything that the message has no place for: nothing that was sent is ignored.
     pub fn request(&self, parts: RequestParts<'_>) -> Result<Bytes, TranscodeError> {
+        let mut out = Vec::with_capacity(parts.body.len() + 64);
+        self.put(parts, &mut out)?;
+        if self.route.options.requires_required {
+            required::check(&self.route, &out)?;
+        }
+        Ok(out.into())
+    }
+
+    pub(crate) fn put(
+        &self,
+        parts: RequestParts<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), TranscodeError> {
+        self.check_body(parts)?;
+        self.put_body(parts, out)?;
+        for (bound, raw) in self.route.path_fields.iter().zip(&self.raw_values) {
+            let leaf = self.path_leaf(bound, raw)?;
+            self.refuse_other(bound, &leaf, !parts.body.is_empty(), out)?;
+            refuse_rival(&self.route.schema, &bound.path, &bound.name, out)?;
+            put_leaf(&self.route.schema, &bound.path, &leaf, out);
+        }
+        query::put(self, parts.query.unwrap_or_default(), out)?;
+        self.put_mask(parts.body, out)
+    }
+
+    /// A message of a client's stream behind the first: path and query are in that one.
+    pub(crate) fn put_further(
+        &self,
+        parts: RequestParts<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), TranscodeError> {
+        self.check_body(parts)?;
+        self.put_body(parts, out)?;
+        for (bound, raw) in self.route.path_fields.iter().zip(&self.raw_values) {
+            let leaf = self.path_leaf(bound, raw)?;
+            self.refuse_other(bound, &leaf, !parts.body.is_empty(), out)?;
+        }
+        self.put_mask(parts.body, out)
+    }
+
+    /// Refuses a body that the method has no place for.
+    fn check_body(&self, parts: RequestParts<'_>) -> Result<(), TranscodeError> {
         if !parts.body.is_empty() && self.route.body == Body::None {
             return Err(TranscodeError::field("body", "must be empty: the method takes none"));
         }
         if !parts.body.is_empty() && !self.route.takes_raw && !is_json(parts.content_type) {
             return Err(TranscodeError::MediaType("application/json, in UTF-8"));
         }
-        let mut out = Vec::with_capacity(parts.body.len() + 64);
-        self.put_body(parts, &mut out)?;
-        for (bound, raw) in self.route.path_fields.iter().zip(&self.raw_values) {
-            self.put_path(bound, raw, !parts.body.is_empty(), &mut out)?;
-        }
-        query::put(self, parts.query.unwrap_or_default(), &mut out)?;
-        self.put_mask(parts.body, &mut out)?;
-        if self.route.options.requires_required {
-            required::check(self.route, &out)?;
-        }
-        Ok(out.into())
+        Ok(())
     }
 
     fn put_body(&self, parts: RequestParts<'_>, out: &mut Vec<u8>) -> Result<(), TranscodeError> {
-        let route = self.route;
+        let route = &*self.route;
         let (schema, options) = (&route.schema, route.options.read);
         if route.takes_raw {
             if let Body::Field(index) = route.body {
@@ -85,13 +117,8 @@ impl Match<'_> {
         }
     }
 
-    fn put_path(
-        &self,
-        bound: &PathField,
-        raw: &str,
-        has_body: bool,
-        out: &mut Vec<u8>,
-    ) -> Result<(), TranscodeError> {
+    /// What the path says of a field that it binds, with the field's tag.
+    fn path_leaf(&self, bound: &PathField, raw: &str) -> Result<Vec<u8>, TranscodeError> {
         let (schema, options) = (&*self.route.schema, &self.route.options);
         let kept = match (bound.is_multi_segment, options.keeps_reserved_encoded) {
             (false, _) => "",
@@ -103,21 +130,30 @@ impl Match<'_> {
         })?;
         let mut leaf = Vec::with_capacity(text.len() + 8);
         put_text(schema, &bound.path, &text, &bound.name, &mut leaf)?;
+        Ok(leaf)
+    }
+
+    /// Refuses a body that says something else of a field that the path binds.
+    fn refuse_other(
+        &self,
+        bound: &PathField,
+        leaf: &[u8],
+        has_body: bool,
+        out: &[u8],
+    ) -> Result<(), TranscodeError> {
         if has_body
             && let Ok(Some((_, other))) = wire::last_of(out, &bound.numbers)
-            && leaf[bound.path.leaf(schema).tag.len()..] != *other
+            && leaf[bound.path.leaf(&self.route.schema).tag.len()..] != *other
         {
             let description = "is set by the path; the body must not have another value";
             return Err(TranscodeError::field(bound.name.as_str(), description));
         }
-        refuse_rival(schema, &bound.path, &bound.name, out)?;
-        put_leaf(schema, &bound.path, &leaf, out);
         Ok(())
     }
 
     /// Fills the mask of a PATCH that states none with the keys that its body has.
     fn put_mask(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), TranscodeError> {
-        let route = self.route;
+        let route = &*self.route;
         let (Some(mask), Body::Field(index)) = (route.mask, route.body) else { return Ok(()) };
         let request = &route.schema.messages[route.input.0];
         let is_stated = matches!(wire::last_of(out, &[request.fields[mask].number]), Ok(Some(_)));

@@ -19,14 +19,14 @@ pub struct Reply {
 /// The type of an HttpBody that has none (RFC 9110, 8.3).
 const OCTETS: &str = "application/octet-stream";
 
-impl Match<'_> {
+impl Match {
     /// Writes an answer, or one message of a stream: the whole message, or the field that `response_body` names, as canonical
     /// ProtoJSON; an HttpBody as it is.
     ///
     /// # Errors
     /// The bytes are no such message, or hold what has no JSON, such as an `Any` of an unknown type.
     pub fn response(&self, message: &[u8]) -> Result<Reply, JsonError> {
-        let route = self.route;
+        let route = &*self.route;
         if route.answers_raw {
             return self.raw(message);
         }

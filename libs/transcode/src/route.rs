@@ -142,6 +142,26 @@ impl Route {
         })
     }
 
+    /// The template with its variables spelled out and without its verb: `/v1/workspaces/*/links/*`.
+    #[must_use]
+    pub fn pattern(&self) -> String {
+        let segments = self.parsed.segments.iter().flat_map(|segment| {
+            let text = match segment {
+                Segment::Literal(text) => text,
+                Segment::Star => "*",
+                Segment::DoubleStar => "**",
+            };
+            ["/", text]
+        });
+        segments.collect()
+    }
+
+    /// What its messages are read and written by.
+    #[must_use]
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
     /// Whether bytes are a request message of the method.
     #[must_use]
     pub fn is_request(&self, message: &[u8]) -> bool {

@@ -56,7 +56,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct RouteTable {
     /// All of them, in the pool's order.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
     /// The messages, compiled.
     pub schema: Arc<Schema>,
     tree: Tree,
@@ -64,9 +64,9 @@ pub struct RouteTable {
 
 /// What a request's method and path lead to.
 #[derive(Debug)]
-pub enum Lookup<'t> {
+pub enum Lookup {
     /// A route.
-    Found(Match<'t>),
+    Found(Match),
     /// The path is known, but not with this method.
     MethodNotAllowed {
         /// What the `Allow` header says, such as `GET, HEAD, PATCH`.
@@ -76,11 +76,11 @@ pub enum Lookup<'t> {
     NotFound,
 }
 
-/// A route and what the path says.
+/// A route and what the path says. It outlives its table, which may be replaced while a stream lasts.
 #[derive(Debug, Clone)]
-pub struct Match<'t> {
+pub struct Match {
     /// The route.
-    pub route: &'t Route,
+    pub route: Arc<Route>,
     /// For each of the route's path fields, what the path holds for it, as received.
     pub(crate) raw_values: Vec<String>,
 }
@@ -92,7 +92,7 @@ impl RouteTable {
     /// A rule that can't be served, or two for the same requests.
     pub fn from_pool(pool: &DescriptorPool) -> Result<Self, RouteError> {
         let schema = Arc::new(Schema::new(pool));
-        let mut routes: Vec<Route> = Vec::new();
+        let mut routes: Vec<Arc<Route>> = Vec::new();
         let mut tree = Tree::default();
         for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
             let refuse = |why| RouteError::Rule { method: method.full_name().to_owned(), why };
@@ -105,7 +105,7 @@ impl RouteTable {
                         template: rule.template.clone(),
                     }
                 })?;
-                routes.push(route);
+                routes.push(Arc::new(route));
             }
         }
         Ok(Self { routes, schema, tree })
@@ -115,7 +115,8 @@ impl RouteTable {
     #[must_use]
     pub fn with_options(mut self, options: impl Fn(&Route) -> Options) -> Self {
         for route in &mut self.routes {
-            route.options = options(route);
+            let options = options(route);
+            Arc::get_mut(route).expect("nobody was given a new table's routes").options = options;
         }
         self
     }
@@ -124,7 +125,7 @@ impl RouteTable {
     ///
     /// HEAD finds what GET does. A trailing slash and `//` match nothing.
     #[must_use]
-    pub fn find(&self, method: &http::Method, path: &str) -> Lookup<'_> {
+    pub fn find(&self, method: &http::Method, path: &str) -> Lookup {
         let Some(path) = path.strip_prefix('/') else {
             return Lookup::NotFound;
         };
@@ -140,8 +141,8 @@ impl RouteTable {
             Found::Nothing => Lookup::NotFound,
             Found::Methods(methods) => Lookup::MethodNotAllowed { allow: allow(&methods) },
             Found::Route(id) => {
-                let route = &self.routes[id];
-                let raw_values = raw_values(route, &segments);
+                let route = Arc::clone(&self.routes[id]);
+                let raw_values = raw_values(&route, &segments);
                 Lookup::Found(Match { route, raw_values })
             }
         }

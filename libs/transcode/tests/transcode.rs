@@ -51,7 +51,7 @@ fn compile(folder: &str, files: &[&str]) -> DescriptorPool {
     DescriptorPool::decode(set.as_slice()).expect("protox encoded it")
 }
 
-fn find<'t>(table: &'t RouteTable, method: &str, path: &str) -> Option<Match<'t>> {
+fn find(table: &RouteTable, method: &str, path: &str) -> Option<Match> {
     match table.find(&method.parse().expect("a method"), path) {
         Lookup::Found(found) => Some(found),
         Lookup::MethodNotAllowed { .. } | Lookup::NotFound => None,
@@ -86,10 +86,11 @@ fn refused(method: &str, uri: &str, body: &str) -> Vec<String> {
         }
         Err(TranscodeError::Malformed(_)) => vec!["(malformed)".to_owned()],
         Err(TranscodeError::MediaType(_)) => vec!["(media type)".to_owned()],
+        Err(TranscodeError::TooLong { .. }) => vec!["(too long)".to_owned()],
     }
 }
 
-fn show(found: &Match<'_>, message: &[u8]) -> Value {
+fn show(found: &Match, message: &[u8]) -> Value {
     let message = DynamicMessage::decode(found.route.method.input(), message).expect("the request");
     serde_json::to_value(&message).expect("a message has a JSON form")
 }

@@ -7,6 +7,7 @@ mod cluster;
 mod edge;
 mod fold;
 mod latency;
+mod listening;
 mod mesh;
 mod procfs;
 mod redirect;
@@ -43,7 +44,7 @@ struct Arguments {
 enum Name {
     /// Redirects of a cached link, click recorded, beside nginx's bare 302
     Redirect,
-    /// REST, gRPC-Web and gRPC through the edge beside Envoy's filters, and idle connections
+    /// REST, gRPC-Web and gRPC through the edge beside Envoy's filters, REST beside grpc-gateway, and idle connections
     Edge,
     /// JSON to protobuf and back, beside prost-reflect and pbjson
     Transcoder,

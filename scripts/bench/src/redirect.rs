@@ -4,12 +4,11 @@
 //! whole process from the run's first request until its spool is shipped; the shipper's share is told by thread name.
 
 use crate::cluster::Cluster;
+use crate::listening;
 use crate::procfs::CpuMicros;
 use crate::report::Figure;
 use anyhow::Context as _;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
 use tokio::process::Child;
 use tokio::process::Command;
 
@@ -135,25 +134,13 @@ struct Nginx {
 impl Nginx {
     async fn start() -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = stack::port::free()?;
         let config = folder.path().join("nginx.conf");
         std::fs::write(&config, configuration(folder.path(), port))?;
-        let process = Command::new("nginx")
-            .arg("-c")
-            .arg(&config)
-            .arg("-p")
-            .arg(folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .context("nginx does not start; install it with `scripts/setup.sh bench`")?;
+        let mut command = Command::new("nginx");
+        command.arg("-c").arg(&config).arg("-p").arg(folder.path());
+        let process = listening::start(command, folder.path(), "nginx", port).await?;
         let url = format!("http://127.0.0.1:{port}/");
-        let deadline = std::time::Instant::now() + Duration::from_secs(5);
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            anyhow::ensure!(std::time::Instant::now() < deadline, "nginx does not listen on {url}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
         // One process serves, as `master_process off` says: its own id is the only one.
         let pids = vec![process.id().context("nginx was just started")?];
         Ok(Self { url, pids, _folder: folder, _process: process })

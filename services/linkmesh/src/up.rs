@@ -22,7 +22,9 @@ use stack::Signal;
 use self::roster::Member;
 use self::site::Site;
 
-/// Everything in separate processes on this machine, with real etcd, Redis, Kafka and Postgres.
+/// Everything in separate processes on this machine, with real etcd, Redis, Kafka and Postgres
+///
+/// Without a command: `start`. What was started outlives the terminal, until `down`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Where configuration, data, logs and the list of processes live. Two folders are two clusters.

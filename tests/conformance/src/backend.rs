@@ -38,17 +38,13 @@ pub(crate) struct Suite {
 
 impl Handler for Suite {
     async fn answer(&self, _: SocketAddr, request: Request<Incoming>) -> Response<Body> {
-        edge::protocols::respond(self, request).await
+        edge::protocols::respond(self, &METHODS, request).await
     }
 }
 
 impl Backend for Suite {
     /// The suite compares details with those that its own service gave, and knows of no other.
     const REFUSAL: fn(Status) -> Status = |status| Status::new(status.code(), status.message());
-
-    fn method(&self, path: &str) -> Option<&'static Method> {
-        METHODS.find(path)
-    }
 
     fn message_bytes_max(&self) -> usize {
         self.message_bytes_max

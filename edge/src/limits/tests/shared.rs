@@ -34,6 +34,24 @@ async fn r50_of_requests_at_once_through_all_edges_exactly_the_limit_is_let_in()
     assert_eq!(let_in, 100);
 }
 
+/// What edges take in advance for a caller comes out of its limit, and what one of them holds is all that the others lack.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r50_of_a_larger_limit_not_one_more_is_let_in_and_hardly_fewer() {
+    let fleet = Fleet::start(4, "", PATIENT).await;
+    let caller = caller(Tier::Premium);
+    let mut asking = JoinSet::new();
+    for edge in &fleet.edges {
+        let (edge, caller) = (edge.clone(), caller.clone());
+        asking.spawn(async move { let_in(&edge, &caller, "links", 400).await });
+    }
+    let sum: usize = asking.join_all().await.into_iter().sum();
+    let held_max = 3 * (1_000 / 64 / 4);
+    assert!((1_000 - held_max..=1_000).contains(&sum), "{sum}");
+    fleet.pass(MINUTE);
+    // What was held is due no more, and counts for nothing.
+    assert_eq!(let_in(&fleet.edges[0], &caller, "links", 1_100).await, 1_000);
+}
+
 #[tokio::test]
 async fn r49_redis_decides_as_the_arithmetic_does_whichever_edge_asks() {
     let fleet = Fleet::start(3, "", PATIENT).await;

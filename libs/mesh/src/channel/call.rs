@@ -36,6 +36,7 @@ use crate::methods::grpc_service;
 use crate::metrics::Event;
 use crate::policy::Criticality;
 use crate::policy::RoutePolicy;
+use crate::traits::MethodTraits;
 use crate::within::within;
 use http::HeaderMap;
 use http::HeaderName;
@@ -62,7 +63,10 @@ pub(super) async fn call(shared: &Arc<Shared>, request: http::Request<Body>) -> 
     let (mut parts, body) = request.into_parts();
     rpc::trace::inject(&mut parts.headers);
     let started = Instant::now();
-    let method = METHODS.of_path(parts.uri.path());
+    let method = match parts.extensions.get::<MethodTraits>() {
+        Some(told) => told.method(),
+        None => METHODS.of_path(parts.uri.path()),
+    };
     let record = Record { metrics: Arc::clone(&shared.unrouted), method, started, finished: false };
     let mut call = Call { shared, method, record, deadline: None };
 

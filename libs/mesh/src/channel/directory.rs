@@ -5,10 +5,10 @@ use super::balance::plan::Plan;
 use super::balance::plan::Standpoint;
 use super::budget::Budget;
 use super::clock::Tick;
+use super::owners::Owners;
 use super::routes::Route;
 use super::routes::Routes;
 use super::table::Known;
-use crate::methods::METHODS;
 use crate::metrics::CallMetrics;
 use crate::metrics::PairMetrics;
 use crate::policy::Policy;
@@ -27,6 +27,8 @@ const CONTROL: &str = "control";
 #[derive(Debug, Default)]
 pub(super) struct Policies {
     set: Arc<PolicySet>,
+    /// Whose instances serve what.
+    pub(super) owners: Owners,
     /// Of services that have none, by service.
     defaults: BTreeMap<String, Arc<Policy>>,
 }
@@ -53,8 +55,10 @@ struct Listing {
 }
 
 impl Policies {
-    pub(super) fn new(set: Arc<PolicySet>) -> Self {
-        Self { set, defaults: BTreeMap::new() }
+    /// From now on, these hold.
+    pub(super) fn follow(&mut self, set: Arc<PolicySet>) {
+        self.set = set;
+        self.defaults.clear();
     }
 
     pub(super) fn set(&self) -> &Arc<PolicySet> {
@@ -70,10 +74,16 @@ impl Policies {
         Arc::clone(default.or_insert_with(|| Arc::new(Policy::default_of(service))))
     }
 
+    /// The policy that a gRPC service is called by: its owner's, or that of whoever serves it.
+    pub(super) fn of_calls(&mut self, grpc_service: &str, instance: &Instance) -> Arc<Policy> {
+        let owner = self.owners.of(grpc_service).unwrap_or(&instance.service).to_owned();
+        self.of(&owner)
+    }
+
     /// Whether an instance is of the service that serves a gRPC service, or of one that its policy names beside it. Who is in
     /// the registry has proved nothing: any service might claim the calls of another.
     pub(super) fn may_serve(&self, instance: &Instance, grpc_service: &str) -> bool {
-        let Some(owner) = METHODS.served_by(grpc_service) else { return true };
+        let Some(owner) = self.owners.of(grpc_service) else { return true };
         let is_named = |policy: &Arc<Policy>| {
             let named = policy.subsets.iter().filter_map(|subset| subset.service.as_deref());
             named.into_iter().any(|service| service == instance.service)

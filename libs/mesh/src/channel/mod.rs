@@ -23,6 +23,7 @@ mod keeper;
 mod latencies;
 mod load;
 mod mirror;
+mod owners;
 mod payload;
 mod peers;
 mod pick;
@@ -62,12 +63,14 @@ use fault::ActiveFaults;
 use futures_util::future::BoxFuture;
 use latencies::Latencies;
 use mirror::Mirrors;
+use owners::Told;
 use payload::Replays;
 use prometheus_client::registry::Registry as MetricsRegistry;
 use resolver::Home;
 use resolver::PublishedInstance;
 use resolver::Resolver;
 use shared::Shared;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -75,6 +78,8 @@ use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 use std::time::Instant;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
@@ -110,6 +115,8 @@ impl MeshOptions {
 #[derive(Debug, Clone)]
 pub struct Mesh {
     shared: Arc<Shared>,
+    /// To whoever makes the routes.
+    owners: mpsc::Sender<Told>,
     owner: Arc<Owner>,
 }
 
@@ -267,10 +274,11 @@ impl Mesh {
         );
         let known = resolver.restore();
         let policies = options.registry.watch_policies(known);
-        tasks.spawn(resolver.run(options.registry, policies, stop.clone()));
+        let (owners, told) = mpsc::channel(1);
+        tasks.spawn(resolver.run(options.registry, policies, told, stop.clone()));
         let owner =
             Owner { tasks, _stop_when_dropped: stop.clone().drop_guard(), stop, _lease: lease };
-        Ok(Self { shared, owner: Arc::new(owner) })
+        Ok(Self { shared, owners, owner: Arc::new(owner) })
     }
 
     /// Every instance that this mesh knows.
@@ -313,6 +321,17 @@ impl Mesh {
     #[must_use]
     pub fn routes(&self) -> Vec<ServiceRoutesView> {
         route_view::of(&self.shared.routes.load())
+    }
+
+    /// Says whose instances serve gRPC services that are newer than this program, by gRPC service: what `served_by` is in their protos. It
+    /// holds in place of what was said before; what this program was built with holds all the same. Returns once no new call goes
+    /// to anyone else.
+    pub async fn serve_by(&self, owners: BTreeMap<String, String>) {
+        let (obeyed, is_obeyed) = oneshot::channel();
+        if self.owners.send(Told { owners, obeyed }).await.is_ok() {
+            // Nothing is said but that it is over; a mesh that is closed makes no calls.
+            drop(is_obeyed.await);
+        }
     }
 
     /// Ends all tasks and connections, and waits for them. Calls in flight fail; what any clone calls afterwards fails.

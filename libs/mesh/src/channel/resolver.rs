@@ -16,6 +16,7 @@ use super::fleet::Unusable;
 use super::fleet::key_of;
 use super::keeper::Means;
 use super::keeper::OPENING_MAX;
+use super::owners::Told;
 use super::shared::Shared;
 use super::snapshot;
 use super::snapshot::Snapshot;
@@ -24,7 +25,6 @@ use super::suspects::Answer;
 use super::table::Known;
 use super::table::Table;
 use crate::identity::Identity;
-use crate::methods::METHODS;
 use crate::metrics::CallMetrics;
 use crate::policy::Policy;
 use crate::policy::PolicyMetrics;
@@ -44,6 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -152,6 +153,7 @@ impl Resolver {
         mut self,
         registry: Arc<dyn Registry>,
         mut policies: PolicyWatch,
+        mut told: mpsc::Receiver<Told>,
         stop: CancellationToken,
     ) {
         let mut watch = registry.watch();
@@ -177,6 +179,11 @@ impl Resolver {
                     let Some(set) = set else { break };
                     self.obey(set);
                 }
+                Some(Told { owners, obeyed }) = told.recv() => {
+                    self.policies.owners.replace(owners);
+                    self.publish();
+                    drop(obeyed);
+                }
                 () = self.fleet.tend() => {
                     self.settle(Instant::now());
                     // More changes may come together; calls that wait find what is new without this.
@@ -195,6 +202,7 @@ impl Resolver {
                 }
             }
         }
+        drop(told);
         stop.cancelled().await;
         self.shared.routes.store(Arc::default());
         self.questions.shutdown().await;
@@ -224,7 +232,7 @@ impl Resolver {
     fn obey(&mut self, policies: Arc<PolicySet>) {
         self.policy_metrics.show(self.policies.set(), &policies);
         self.shared.policy.follow(&policies);
-        self.policies = Policies::new(policies);
+        self.policies.follow(policies);
         self.publish();
     }
 
@@ -271,10 +279,9 @@ impl Resolver {
                 if !self.policies.may_serve(&known.instance, grpc_service) {
                     continue;
                 }
-                let owner = METHODS.served_by(grpc_service).unwrap_or(&known.instance.service);
-                let listing = services
-                    .entry(grpc_service.clone())
-                    .or_insert_with(|| (self.policies.of(owner), Vec::new()));
+                let listing = services.entry(grpc_service.clone()).or_insert_with(|| {
+                    (self.policies.of_calls(grpc_service, &known.instance), Vec::new())
+                });
                 listing.1.push((&known.instance, endpoint));
             }
         }

@@ -99,6 +99,35 @@ async fn a_service_that_claims_the_calls_of_another_is_not_given_them() {
     assert_eq!((claimant.calls(), rightful.calls()), (0, 20));
 }
 
+/// What a call of a gRPC service of another team comes to.
+async fn call_of_widgets(mesh: &Mesh) -> Code {
+    let mut client = tonic::client::Grpc::new(mesh.clone());
+    let path = http::uri::PathAndQuery::from_static("/acme.v1.Widgets/Get");
+    let codec = tonic_prost::ProstCodec::<(), ()>::default();
+    let mut request = Request::new(());
+    request.set_timeout(std::time::Duration::from_millis(500));
+    client.unary(request, path, codec).await.unwrap_err().code()
+}
+
+#[tokio::test]
+async fn who_serves_what_is_newer_than_this_program_can_be_told() {
+    const WIDGETS: &str = "acme.v1.Widgets";
+    let world = World::new();
+    let backend = Backend::unregistered(&world, "analytics", "a-1", Behaviour::Answer).await;
+    let mut registration = registration("a-1", &backend.address, &[WIDGETS]);
+    registration.service = "analytics".to_owned();
+    let _lease = world.registry.register(registration);
+    let mesh = world.mesh("edge");
+    let owned_by = |service: &str| [(WIDGETS.to_owned(), service.to_owned())].into();
+    // It answers, if only that it serves no such method.
+    let answered = call_of_widgets(&mesh).await;
+    assert_ne!(answered, Code::Unavailable, "any service may serve what is not known");
+    mesh.serve_by(owned_by("widgets")).await;
+    assert_eq!(call_of_widgets(&mesh).await, Code::Unavailable);
+    mesh.serve_by(owned_by("analytics")).await;
+    assert_eq!(call_of_widgets(&mesh).await, answered);
+}
+
 #[tokio::test]
 async fn another_authority_proves_nothing_in_either_direction() {
     let (world, stranger) = (World::new(), World::new());

@@ -28,7 +28,11 @@ const RESPONSES: [(u16, &str, &str); 12] = [
     (409, "Conflict", "The name is taken, or somebody else was faster."),
     (412, "PreconditionFailed", "`If-Match` names another version than the current one."),
     (413, "ContentTooLarge", "The body is longer than it may be."),
-    (415, "UnsupportedMediaType", "The body must be `application/json`."),
+    (
+        415,
+        "UnsupportedMediaType",
+        "The body must be `application/json`, or of a type that the operation names.",
+    ),
     (429, "TooManyRequests", "Too much at once. `Retry-After` says when to come again."),
     (500, "InternalServerError", "The fault is the server's; it is logged under the trace id."),
     (

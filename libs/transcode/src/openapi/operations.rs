@@ -26,6 +26,16 @@ use std::collections::HashMap;
 
 const JSON: &str = "application/json";
 const ANY: &str = "*/*";
+/// What is said of a client's stream.
+const STREAMED_MESSAGES: &str = "A stream of messages, as the items of an array or one a line; each is handed on as soon as it has arrived. \
+     Path and query are part of the first one, and none may say something else of what the path says. An error names the message it is \
+     about, counted from 0.";
+const STREAMED_BYTES: &str = "Bytes that are handed on as they arrive, under their `Content-Type`.";
+/// What is said of a service's stream.
+const MESSAGES: &str = "The messages as they come: one a line, as an event's `data`, or in an array. One with the key `error` is an error, \
+     and the last.";
+const BYTES: &str = "Bytes as they come. An error that comes later breaks them off: HTTP/1.1 closes without a last chunk, HTTP/2 resets the \
+     stream.";
 
 /// The operations of a document, and what they refer to.
 pub(super) struct Operations<'c> {
@@ -146,15 +156,25 @@ impl<'c> Operations<'c> {
         let media_type = if route.takes_raw { ANY } else { JSON };
         let schema = if route.takes_raw { json!({}) } else { schema };
         let mut content = json!({media_type: {"schema": schema}});
-        if route.method.is_client_streaming() && !route.takes_raw {
+        let is_streamed = route.method.is_client_streaming();
+        if is_streamed && !route.takes_raw {
             content = json!({
                 JSON: {"schema": {"type": "array", "items": schema}},
                 Framing::Lines.media_type(): {"schema": schema},
             });
         }
+        let said = match (is_streamed, route.takes_raw) {
+            (false, _) => None,
+            (true, true) => Some(STREAMED_BYTES),
+            (true, false) => Some(STREAMED_MESSAGES),
+        };
+        let description: Vec<&str> =
+            [description.as_str()].into_iter().filter(|it| !it.is_empty()).chain(said).collect();
+        // A stream of no messages is said too, in one of these types; a file of no bytes needs neither.
+        let is_required = if is_streamed { !route.takes_raw } else { is_required };
         let mut body = json!({"content": content, "required": is_required});
         if !description.is_empty() {
-            body["description"] = description.into();
+            body["description"] = description.join("\n\n").into();
         }
         Some(body)
     }
@@ -203,11 +223,10 @@ impl<'c> Operations<'c> {
         } else {
             json!({JSON: {"schema": schema}})
         };
-        let description = if route.method.is_server_streaming() {
-            "The messages as they come: one a line, as an event's `data`, or in an array. One with the key `error` is an error, and \
-             the last."
-        } else {
-            "The answer."
+        let description = match (route.method.is_server_streaming(), route.answers_raw) {
+            (false, _) => "The answer.",
+            (true, true) => BYTES,
+            (true, false) => MESSAGES,
         };
         let mut ok = json!({"description": description, "content": content});
         let mut headers = if has_headers { self.headers.clone() } else { Map::new() };

@@ -139,6 +139,18 @@ fn streams_and_raw_bytes_have_their_media_types() {
         types(&append["requestBody"]["content"]),
         ["application/json", "application/x-ndjson"]
     );
+    assert_eq!(append["requestBody"]["required"], true, "no messages are said, too");
+    let import = operation("post", "/v1/shelves/{shelve}/books:import");
+    let item = &import["requestBody"]["content"]["application/json"]["schema"]["items"];
+    assert!(item["properties"].get("city").is_some() && item["properties"].get("parent").is_none());
+    assert!(import["responses"]["200"]["content"].get("application/x-ndjson").is_some());
+    assert!(operation("get", "/v1/shelves/{shelve}/books/{book}:listen")["requestBody"].is_null());
+    let upload = &operation("post", "/v1/files/{file}:upload")["requestBody"];
+    assert_eq!(types(&upload["content"]), ["*/*"]);
+    assert_eq!(upload["required"], false, "a file may be empty");
+    let download = &operation("get", "/v1/files/{file}:download")["responses"]["200"];
+    assert_eq!(types(&download["content"]), ["*/*"]);
+    assert!(download["description"].as_str().is_some_and(|said| said.starts_with("Bytes")));
     let raw = operation("put", "/v1/raw");
     assert_eq!(types(&raw["requestBody"]["content"]), ["*/*"]);
     assert_eq!(types(&raw["responses"]["200"]["content"]), ["*/*"]);

@@ -73,7 +73,7 @@ fn camel(name: &str) -> String {
     words.fold(first, |text, word| text + &word[..1].to_uppercase() + &word[1..])
 }
 
-fn request(found: &Match<'_>, query: &str, body: &str) -> Result<bytes::Bytes, TranscodeError> {
+fn request(found: &Match, query: &str, body: &str) -> Result<bytes::Bytes, TranscodeError> {
     let content_type = Some("application/json");
     found.request(RequestParts { query: Some(query), content_type, body: body.as_bytes() })
 }
@@ -104,7 +104,7 @@ fn r12_no_query_and_no_body_changes_what_a_path_binds_on_any_route() {
     assert!(tried > 40, "only {tried} bindings were found");
 }
 
-fn value_of(found: &Match<'_>, bytes: &[u8], name: &str) -> prost_reflect::Value {
+fn value_of(found: &Match, bytes: &[u8], name: &str) -> prost_reflect::Value {
     let mut value = prost_reflect::Value::Message(
         DynamicMessage::decode(found.route.method.input(), bytes).expect("a request"),
     );

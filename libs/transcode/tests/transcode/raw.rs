@@ -10,11 +10,7 @@ use transcode::RequestParts;
 use transcode::TranscodeError;
 
 /// An answer as a service would encode it.
-fn encoded(
-    method: &str,
-    path: &str,
-    answer: serde_json::Value,
-) -> (Vec<u8>, transcode::Match<'static>) {
+fn encoded(method: &str, path: &str, answer: serde_json::Value) -> (Vec<u8>, transcode::Match) {
     let found = find(&LIBRARY, method, path).expect("a route");
     let output = found.route.method.output();
     let answer = DynamicMessage::deserialize(output, answer).expect("an answer");

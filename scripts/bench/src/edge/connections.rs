@@ -92,7 +92,7 @@ pub(super) async fn run(cluster: &Cluster, link: &str) -> anyhow::Result<Vec<Fig
     let before = resident_kib(edge)?;
     let mut idle = Vec::with_capacity(IDLE);
     for _ in 0..IDLE {
-        let opened = Client::connect(cluster, &mut tasks).await;
+        let opened = used(cluster, &path, &mut tasks).await;
         idle.push(opened.with_context(|| format!("connection {} of {IDLE}", idle.len()))?);
     }
     p99(&mut client, &path).await?;
@@ -125,6 +125,13 @@ pub(super) async fn run(cluster: &Cluster, link: &str) -> anyhow::Result<Vec<Fig
         ),
         Figure::beside("p99 of others beside all these", "µs", "alone", &pairs, None),
     ])
+}
+
+/// A connection that has asked something: one that never does is soon closed.
+async fn used(cluster: &Cluster, path: &str, tasks: &mut JoinSet<()>) -> anyhow::Result<Client> {
+    let mut client = Client::connect(cluster, tasks).await?;
+    tokio::time::timeout(WAIT_MAX, client.get(path)).await??;
+    Ok(client)
 }
 
 /// In microseconds, of requests one after the other.

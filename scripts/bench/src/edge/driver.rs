@@ -1,8 +1,16 @@
-//! The client of both sides: `h2load`, with the same connections over HTTP/1.1 and HTTP/2.
+//! The client of all sides: `h2load`, with the same connections over HTTP/1.1 and HTTP/2.
 
 use anyhow::Context as _;
+use bytes::Bytes;
+use http::Method;
+use http::StatusCode;
+use http_body_util::BodyExt as _;
+use http_body_util::Full;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::NamedTempFile;
 use tokio::process::Command;
 
@@ -10,6 +18,8 @@ use tokio::process::Command;
 const IN_FLIGHT: u32 = 32;
 /// Over HTTP/2, so many of them share a connection.
 const STREAMS: u32 = 8;
+/// How long a request may take that is made only once.
+const ASK_WAIT_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
@@ -81,6 +91,27 @@ pub(super) async fn drive(request: &Request, seconds: u32) -> anyhow::Result<f64
     let answered = answered(&text).with_context(|| format!("h2load printed: {text}"))?;
     anyhow::ensure!(output.status.success() && answered > 0.0, "h2load: {text}");
     Ok(answered)
+}
+
+/// What one request over HTTP/1.1 is answered, if with 200.
+pub(super) async fn ask(request: &Request) -> anyhow::Result<Bytes> {
+    let body = request.body.as_ref().map(|body| std::fs::read(body.path())).transpose()?;
+    let method = if body.is_some() { Method::POST } else { Method::GET };
+    let mut asked = http::Request::builder().method(method).uri(&request.path);
+    for header in &request.headers {
+        let (name, value) = header.split_once(": ").context("a header has a name")?;
+        asked = asked.header(name, value);
+    }
+    let asked = asked.body(Full::new(Bytes::from(body.unwrap_or_default())))?;
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let whole = async {
+        let answer = client.request(asked).await?;
+        let status = answer.status();
+        anyhow::Ok((status, answer.into_body().collect().await?.to_bytes()))
+    };
+    let (status, body) = tokio::time::timeout(ASK_WAIT_MAX, whole).await??;
+    anyhow::ensure!(status == StatusCode::OK, "{status}: {}", String::from_utf8_lossy(&body));
+    Ok(body)
 }
 
 /// Of `status codes: 1234 2xx, 0 3xx, 0 4xx, 0 5xx`, the first; none if another was answered.

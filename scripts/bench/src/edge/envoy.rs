@@ -1,21 +1,15 @@
 //! One Envoy with a port for each thing that the edge is measured at: transcoding, gRPC-Web, and plain proxying. Each has the
 //! filter that it needs, and no other.
 
-use crate::cluster::Cluster;
-use crate::mesh::certificates;
+use super::Side;
+use crate::mesh::certificates::Pem;
 use crate::mesh::envoy::address;
 use crate::mesh::envoy::cluster;
 use crate::mesh::envoy::start;
 use crate::mesh::envoy::upstream;
 use anyhow::Context as _;
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD_NO_PAD;
 use prost_reflect::DynamicMessage;
 use prost_reflect::Value as ProtoValue;
-use rpc::ApiKeyId;
-use rpc::Permissions;
-use rpc::Principal;
-use rpc::WorkspaceId;
 use serde_json::Value;
 use serde_json::json;
 use std::path::Path;
@@ -26,27 +20,24 @@ const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v
 const TRANSCODER: &str =
     "type.googleapis.com/envoy.extensions.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder";
 const GRPC_WEB: &str = "type.googleapis.com/envoy.extensions.filters.http.grpc_web.v3.GrpcWeb";
-/// Whom it is taken for.
-const CALLER: &str = "edge";
 
 /// An Envoy that runs; it ends when dropped.
 #[derive(Debug)]
 pub(super) struct Envoy {
-    pub(super) transcoder: u16,
-    pub(super) grpc_web: u16,
-    pub(super) plain: u16,
-    /// The header that says for whom a call is: what the edge would find.
-    pub(super) principal: String,
-    process: Child,
+    pub(super) transcoder: Side,
+    pub(super) grpc_web: Side,
+    pub(super) plain: Side,
+    _process: Child,
 }
 
 impl Envoy {
-    /// Starts it before an instance of `links`.
-    pub(super) async fn start(folder: &Path, platform: &Cluster, to: u16) -> anyhow::Result<Self> {
-        let workspace = WorkspaceId::from_slice(platform.workspace_id()?.as_bytes())?;
-        let principal = Principal::api_key(ApiKeyId::new(), workspace, Permissions::ALL);
-        let principal = BASE64_STANDARD_NO_PAD.encode(principal.encode());
-        let pem = certificates::issue(&platform.authority()?, CALLER)?;
+    /// Starts it before an instance of `links`, with a header for each call that says for whom it is.
+    pub(super) async fn start(
+        folder: &Path,
+        pem: &Pem,
+        to: u16,
+        principal: &str,
+    ) -> anyhow::Result<Self> {
         let descriptors = folder.join("descriptors.bin");
         std::fs::write(&descriptors, without_response_bodies()?)?;
 
@@ -66,16 +57,14 @@ impl Envoy {
             ports.iter().zip(filters).map(|(port, filters)| listener(*port, filters)).collect();
         let config = json!({"static_resources": {
             "listeners": listeners,
-            "clusters": [cluster(to, Some(upstream(&pem)))],
+            "clusters": [cluster(to, Some(upstream(pem)))],
         }});
-        let [transcoder, grpc_web, plain] = ports;
-        let process = start(folder, "edge", plain, &config).await?;
-        let principal = format!("{}: {principal}", Principal::METADATA_KEY);
-        Ok(Self { transcoder, grpc_web, plain, principal, process })
-    }
-
-    pub(super) fn pid(&self) -> anyhow::Result<u32> {
-        self.process.id().context("Envoy has ended")
+        let [_, _, last] = ports;
+        let process = start(folder, "edge", last, &config).await?;
+        let pid = process.id().context("Envoy has ended")?;
+        let [transcoder, grpc_web, plain] =
+            ports.map(|port| Side::peer("Envoy", port, principal, pid));
+        Ok(Self { transcoder, grpc_web, plain, _process: process })
     }
 }
 

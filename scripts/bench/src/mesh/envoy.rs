@@ -5,20 +5,13 @@ use super::callee::CALLEE;
 use super::callee::CALLER;
 use super::certificates;
 use super::certificates::Pem;
+use crate::listening;
 use anyhow::Context as _;
 use serde_json::Value;
 use serde_json::json;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
-use std::time::Instant;
-use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio::process::Command;
-
-/// How long one may take to listen.
-const START_WAIT_MAX: Duration = Duration::from_secs(30);
-const START_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Both sidecars; they end when dropped.
 #[derive(Debug)]
@@ -59,29 +52,14 @@ pub(crate) async fn start(
 ) -> anyhow::Result<Child> {
     let path = folder.join(format!("{name}.json"));
     std::fs::write(&path, serde_json::to_vec_pretty(config)?)?;
-    let log = std::fs::File::create(folder.join(format!("{name}.log")))?;
     let executable = stack::locate::tool("bin/envoy")
         .context("there is no Envoy; install it with `scripts/setup.sh bench`")?;
-    let mut process = Command::new(executable)
+    let mut command = Command::new(executable);
+    command
         .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"])
         .arg("--config-path")
-        .arg(&path)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .kill_on_drop(true)
-        .spawn()?;
-    let start = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-        let ended = process.try_wait()?;
-        anyhow::ensure!(
-            ended.is_none() && start.elapsed() < START_WAIT_MAX,
-            "Envoy does not listen: {}",
-            std::fs::read_to_string(folder.join(format!("{name}.log"))).unwrap_or_default()
-        );
-        tokio::time::sleep(START_LOOK_EVERY).await;
-    }
-    Ok(process)
+        .arg(&path);
+    listening::start(command, folder, &format!("envoy-{name}"), port).await
 }
 
 /// One listener and one cluster, HTTP/2 on both sides, nothing else on.

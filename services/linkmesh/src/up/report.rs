@@ -68,6 +68,8 @@ pub(super) fn welcome(site: &Site) -> anyhow::Result<()> {
     status(site)?;
     let file = site.folder.join("up.env");
     let seed = site.saved.seed.as_ref().context("nothing was seeded")?;
+    // As it was called: what is printed can be pasted, wherever the program is.
+    let program = std::env::args().next().context("a program has a name")?;
     line(&format!(
         "
 Linkmesh is up: 10 processes and their servers.
@@ -77,9 +79,9 @@ Linkmesh is up: 10 processes and their servers.
   the rest   . {}   (LINKMESH_URL, LINKMESH_URL_2, LINKMESH_API_KEY, LINKMESH_WORKSPACE, …)
   logs       {}/*/*.log
 
-  linkmesh up status
-  linkmesh up kill links-2 && linkmesh up restart links-2
-  linkmesh up down",
+  {program} up status
+  {program} up kill links-2 && {program} up restart links-2
+  {program} up down",
         seed.workspace,
         seed.api_key,
         file.display(),

@@ -16,6 +16,7 @@ fn a_refused_setting_is_named_in_full_with_exit_code_64() {
         ("[mesh]\nregistry = 'zookeeper://a'\n", "mesh.registry", "etcd://"),
         ("[bus]\nuri = 'rabbit://secret@a'\n", "bus.uri", "kafka://"),
         ("[edge]\nbody_bytes_max = 1\n", "edge.body_bytes_max", "67108864"),
+        ("[edge]\nstream_bytes_max = 1\n", "edge.stream_bytes_max", "1099511627776"),
         ("[edge]\nlisten = 'nowhere'\n", "edge.listen", ""),
     ];
     for (toml, key, accepted) in refused {
