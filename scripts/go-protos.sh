@@ -6,6 +6,8 @@
 # What they import is theirs to name too; what others have published is imported as it is.
 set -eu
 
+# Nearly all of them import it, and its own Go module is no dependency of ours.
+set -- "$@" buf/validate/validate.proto
 protos=$(cd "$(dirname "$0")/../proto" && pwd)
 module=$(go list -m)
 

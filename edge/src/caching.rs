@@ -23,6 +23,8 @@ pub(crate) const NOBODY: HeaderValue = HeaderValue::from_static("private, no-sto
 pub(crate) const VARY: HeaderValue = HeaderValue::from_static("accept, accept-encoding, origin");
 /// Fastly's name, which Varnish's xkey and others take too.
 pub(crate) const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
+/// How the `Cache-Control` begins of what any cache may keep.
+const PUBLIC: &str = "public";
 const OPTION: &str = "linkmesh.common.v1.caching";
 /// The longest that anything may be kept.
 const SECONDS_MAX: i32 = 86_400;
@@ -44,6 +46,11 @@ pub(crate) fn declared(
 ) -> Result<Option<HeaderValue>, &'static str> {
     let caching = contract::option(method, OPTION);
     caching.map(|caching| control(&caching, requires, transcode::idempotency(method))).transpose()
+}
+
+/// Whether shared caches may keep the answer to a read.
+pub(crate) fn is_for_shared(method: &Method) -> bool {
+    of(method).as_bytes().starts_with(PUBLIC.as_bytes())
 }
 
 /// What the answer to a read is forgotten by: the path's resource and all that it is within, without version and verb.
@@ -85,7 +92,7 @@ fn control(
     let who = match CacheScope::try_from(caching.scope) {
         Ok(CacheScope::Nobody) => return Ok(NOBODY),
         Ok(CacheScope::Client) => "private",
-        Ok(CacheScope::Anyone) if requires == Some(Requirement::Anyone) => "public",
+        Ok(CacheScope::Anyone) if requires == Some(Requirement::Anyone) => PUBLIC,
         Ok(CacheScope::Anyone) => return Err("is for anyone, and the method is not"),
         Ok(CacheScope::Unspecified) | Err(_) => return Err("names nobody"),
     };

@@ -23,7 +23,9 @@ fn main() -> anyhow::Result<()> {
     std::fs::write(out.join("descriptors.bin"), &bytes)?;
 
     let mut set = prost_types::FileDescriptorSet::decode(bytes.as_slice())?;
-    set.file.retain(|file| !file.package().starts_with("google.api"));
+    let is_of_options =
+        |package: &str| package.starts_with("google.api") || package == "buf.validate";
+    set.file.retain(|file| !is_of_options(file.package()));
     tonic_prost_build::configure()
         .bytes(".linkmesh.events.v1.ClickBatch")
         .include_file("all.rs")

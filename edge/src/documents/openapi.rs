@@ -8,8 +8,12 @@ use transcode::About;
 use transcode::Access;
 use transcode::RouteTable;
 
+use crate::caching;
 use crate::protocols::Method;
 use crate::protocols::Methods;
+
+/// The component that says what `Idempotency-Key` is.
+const IDEMPOTENCY_KEY: &str = "IdempotencyKey";
 
 const TITLE: &str = "Linkmesh API";
 const VERSION: &str = "v1";
@@ -17,7 +21,9 @@ const DESCRIPTION: &str = "Branded short links that redirect at once, and every 
     are served as REST, Connect, gRPC-Web and gRPC on one port; gRPC's reflection lists them.\n\n\
     Who calls proves it by `authorization: Bearer` with an API key or a session's access token, or by `x-api-key`. Errors are RFC \
     9457 problems with a stable `reason`; `Accept` asks for Google's forms instead. 64-bit integers are strings in JSON. An \
-    answer has an `ETag`, which `If-None-Match` and, where a resource has an `etag`, `If-Match` take.";
+    answer has an `ETag`, which `If-None-Match` and, where a resource has an `etag`, `If-Match` take. Whatever changes something may \
+    be sent again under the same `Idempotency-Key`, and is done once. Fields that are not described are \
+    refused. Limits of fields are those that the protos state as `buf.validate`: what exceeds one is refused with the field's name.";
 
 /// The OpenAPI document of these routes to these methods.
 pub(super) fn document(routes: &RouteTable, methods: &Methods, pool: &DescriptorPool) -> Value {
@@ -34,6 +40,12 @@ pub(super) fn document(routes: &RouteTable, methods: &Methods, pool: &Descriptor
                 "scheme": "bearer",
                 "description": "An API key, or the access token of a session.",
             },
+            "session": {
+                "type": "http",
+                "scheme": "bearer",
+                "bearerFormat": "JWT",
+                "description": "The access token of a session: for what a person does for themselves. An API key is refused with 403.",
+            },
             "apiKey": {
                 "type": "apiKey",
                 "in": "header",
@@ -42,22 +54,65 @@ pub(super) fn document(routes: &RouteTable, methods: &Methods, pool: &Descriptor
             },
         }),
         access: &|route| methods.find(&route.grpc_path).and_then(access),
+        parameters: parameters(),
+        headers: headers(),
         reasons: pool.get_enum_by_name("linkmesh.common.v1.ErrorReason"),
     })
 }
 
 /// What a method asks of its caller; none for one that is not public.
 fn access(method: &Method) -> Option<Access> {
-    let (bearer, key) = (json!({"bearer": []}), json!({"apiKey": []}));
-    match method.requires? {
-        Requirement::Anyone => Some(Access::default()),
-        Requirement::User => Some(Access { security: vec![bearer], scopes: Vec::new() }),
-        Requirement::Permission(scope) => Some(Access {
-            security: vec![bearer, key],
-            scopes: vec![scope.as_str_name().to_owned()],
-        }),
-        Requirement::Operator => None,
-    }
+    let (security, scopes) = match method.requires? {
+        Requirement::Anyone => (Vec::new(), Vec::new()),
+        Requirement::User => (vec![json!({"session": []})], Vec::new()),
+        Requirement::Permission(scope) => {
+            let either = vec![json!({"bearer": []}), json!({"apiKey": []})];
+            (either, vec![scope.as_str_name().to_owned()])
+        }
+        Requirement::Operator => return None,
+    };
+    let is_identified = method.request_id.is_some();
+    let parameters = if is_identified { vec![IDEMPOTENCY_KEY] } else { Vec::new() };
+    // How one client stands is nothing to the others that a shared cache answers.
+    let has_headers = !caching::is_for_shared(method);
+    Some(Access { security, scopes, parameters, has_headers })
+}
+
+/// The headers that stand for a field of every request that has it.
+fn parameters() -> Value {
+    json!({
+        IDEMPOTENCY_KEY: {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "The same as `requestId`, as a header: the same key again is answered as the first time, and nothing is done \
+                            twice. A UUID, or anything else that the caller never uses for another call, in quotes or without. With \
+                            another `requestId` beside it the call is refused.",
+            "schema": {
+                "type": "string",
+                "pattern": r#"^("[!#-+\--:<-\[\]-~]{1,255}"|[!#-+\--:<-\[\]-~]{1,255})$"#,
+            },
+        },
+    })
+}
+
+/// What an answer says of its client's limits.
+fn headers() -> Value {
+    let number = |description: &str| json!({"description": description, "schema": {"type": "integer", "minimum": 0}});
+    let text =
+        |description: &str| json!({"description": description, "schema": {"type": "string"}});
+    json!({
+        "X-RateLimit-Limit": number(
+            "How many requests the limit lets through: the one that refused, or of which the fewest are left.",
+        ),
+        "X-RateLimit-Remaining": number("How many of them are left."),
+        "X-RateLimit-Reset": number(
+            "In how many seconds all of them are there again; of a refused request, when the next one is let through.",
+        ),
+        "RateLimit": text(
+            "The same as draft-ietf-httpapi-ratelimit-headers has it, where the operator switched it on.",
+        ),
+        "RateLimit-Policy": text("All limits that the request was held to, of the same draft."),
+    })
 }
 
 #[cfg(test)]
@@ -106,12 +161,67 @@ mod tests {
         let document = document();
         let get = &document["paths"]["/v1/workspaces/{workspace}/links/{link}"]["get"];
         assert_eq!(get["x-scopes"], json!(["SCOPE_LINKS_READ"]), "{get}");
+        assert_eq!(get["security"], json!([{"bearer": []}, {"apiKey": []}]));
         let keys = &document["paths"]["/.well-known/jwks.json"]["get"];
         assert_eq!(keys["security"], json!([]));
+        let own = &document["paths"]["/v1/users/{user}"]["get"];
+        assert_eq!(own["security"], json!([{"session": []}]), "a key is no person");
         let reasons = document["components"]["schemas"]["Reason"]["examples"].to_string();
         for reason in [ErrorReason::RateLimited, ErrorReason::EtagMismatch] {
             let name = reason.as_str_name().trim_start_matches("ERROR_REASON_");
             assert!(reasons.contains(name), "{reasons}");
+        }
+    }
+
+    #[test]
+    fn whatever_changes_something_takes_an_idempotency_key_and_nothing_else_does() {
+        let document = document();
+        let key = json!({"$ref": "#/components/parameters/IdempotencyKey"});
+        for (path, verb, operation) in operations(&document) {
+            let mut parameters = operation["parameters"].as_array().into_iter().flatten();
+            let takes_one = parameters.any(|parameter| *parameter == key);
+            // What its proto says why of.
+            let is_excused = path.ends_with(":begin");
+            assert_eq!(takes_one, verb != "get" && !is_excused, "{verb} {path}");
+        }
+    }
+
+    #[test]
+    fn answers_say_how_their_client_stands_unless_they_are_for_every_cache() {
+        let document = document();
+        let has = |response: &Value, header: &str| response["headers"].get(header).is_some();
+        for (path, verb, operation) in operations(&document) {
+            let is_for_all = path == "/.well-known/jwks.json";
+            let has_limit = has(&operation["responses"]["200"], "X-RateLimit-Limit");
+            assert_eq!(has_limit, !is_for_all, "{verb} {path}");
+        }
+        let refused = &document["components"]["responses"]["TooManyRequests"];
+        for header in ["Retry-After", "X-RateLimit-Remaining", "X-RateLimit-Reset", "RateLimit"] {
+            assert!(has(refused, header), "{header}");
+        }
+    }
+
+    #[test]
+    fn limits_of_fields_are_said_as_the_protos_state_them() {
+        let document = document();
+        let link = &document["components"]["schemas"]["Link"]["properties"];
+        assert_eq!(link["slug"]["pattern"], "^[A-Za-z0-9_-]*$");
+        assert_eq!(link["slug"]["maxLength"], 64);
+        assert_eq!(
+            (&link["tags"]["maxItems"], &link["displayName"]["maxLength"]),
+            (&20.into(), &200.into())
+        );
+        assert_eq!(link["tags"]["items"]["maxLength"], 50);
+        assert_eq!(link["destinationUri"]["minLength"], 1);
+        let list = &document["paths"]["/v1/workspaces/{workspace}/links"]["get"];
+        let workspace = &list["parameters"][0];
+        assert_eq!(workspace["name"], "workspace");
+        assert_eq!(workspace["schema"]["pattern"], "^wsp_[0-9a-f]{32}$");
+        for message in proto::DESCRIPTORS.all_messages() {
+            for field in message.fields() {
+                let limits = transcode::Limits::of(&field);
+                assert!(limits.is_ok(), "{}: {limits:?} is not known", field.full_name());
+            }
         }
     }
 

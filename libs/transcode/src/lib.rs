@@ -8,7 +8,7 @@
 //!    gets of its answer with [`Match::response`] (the messages of a stream are put together by [`Framing`]),
 //! 4. turns what went wrong into a [`Problem`].
 //!
-//! [`RouteTable::openapi`] describes the table. Who needs JSON alone has a [`Schema`]. What a path binds is never changed by query or body: [`Match::request`] refuses such a
+//! [`RouteTable::openapi`] describes the table, with the limits that fields state ([`Limits`]). Who needs JSON alone has a [`Schema`]. What a path binds is never changed by query or body: [`Match::request`] refuses such a
 //! request. No input makes any of it panic.
 
 mod accept;
@@ -19,6 +19,7 @@ mod etag;
 mod framing;
 mod incoming;
 mod lexer;
+mod limits;
 mod mask;
 mod names;
 mod number;
@@ -46,6 +47,9 @@ pub use error::TranscodeError;
 pub use error::Violation;
 pub use framing::Framing;
 pub use incoming::Incoming;
+pub use limits::Limits;
+pub use limits::TextFormat;
+pub use limits::is_one_required;
 pub use openapi::About;
 pub use openapi::Access;
 pub use problem::ErrorForm;

@@ -4,6 +4,8 @@
 mod binding;
 #[path = "transcode/json.rs"]
 mod json;
+#[path = "transcode/limits.rs"]
+mod limits;
 #[path = "transcode/loading.rs"]
 mod loading;
 #[path = "transcode/openapi.rs"]

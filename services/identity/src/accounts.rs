@@ -308,13 +308,12 @@ pub(crate) fn me<T>(
     let Caller::User { session, .. } = principal.caller else {
         return Err(rpc::Error::internal(&"a user without a session"));
     };
-    let id = name
-        .strip_prefix("users/")
-        .ok_or_else(|| rpc::Error::invalid(field, "must be `users/{user}` or `users/me`"))?;
-    if id == "me" || UserId::parse(id) == Ok(user) {
+    let malformed = || rpc::Error::invalid(field, "must be `users/{user}` or `users/me`");
+    let id = name.strip_prefix("users/").ok_or_else(malformed)?;
+    if id == "me" || UserId::parse(id).map_err(|_| malformed())? == user {
         return Ok(Me { user, session });
     }
-    Err(rpc::Error::not_found(name.escape_debug()))
+    Err(rpc::Error::not_found(name))
 }
 
 /// Checks the length of a password that is to be compared: a longer one is nobody's.

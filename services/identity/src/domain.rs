@@ -132,13 +132,12 @@ pub(crate) fn display_name(text: &str) -> Result<String, Violation> {
 /// How long an old key may work beside the one that replaces it.
 const OVERLAP_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Checks how long an old key is to work beside the one that replaces it.
-pub(crate) fn overlap(seconds: i64) -> Result<SignedDuration, Violation> {
-    let overlap = SignedDuration::from_secs(seconds);
-    match overlap.is_negative() || overlap > OVERLAP_MAX {
-        true => Err(Violation::new("overlap", "must be 0 to 7 days")),
-        false => Ok(overlap),
-    }
+/// Checks how long an old key is to work beside the one that replaces it: seconds, and the nanoseconds beyond them.
+pub(crate) fn overlap(seconds: i64, nanos: i32) -> Result<SignedDuration, Violation> {
+    let overlap =
+        SignedDuration::from_secs(seconds).checked_add(SignedDuration::from_nanos(nanos.into()));
+    let is_good = |overlap: &SignedDuration| !overlap.is_negative() && *overlap <= OVERLAP_MAX;
+    overlap.filter(is_good).ok_or_else(|| Violation::new("overlap", "must be 0 to 7 days"))
 }
 
 /// Checks a key's time of expiry, and cuts it to the microseconds that are kept.
@@ -274,8 +273,17 @@ mod tests {
 
     #[test]
     fn an_old_key_works_beside_the_new_one_for_7_days_at_most() {
-        for (seconds, is_good) in [(0, true), (604_800, true), (604_801, false), (-1, false)] {
-            assert_eq!(overlap(seconds).is_ok(), is_good, "{seconds}");
+        for (seconds, nanos, is_good) in [
+            (0, 0, true),
+            (604_800, 0, true),
+            (604_799, 999_999_999, true),
+            (604_800, 1, false),
+            (604_801, 0, false),
+            (0, -1, false),
+            (-1, 0, false),
+            (i64::MAX, i32::MAX, false),
+        ] {
+            assert_eq!(overlap(seconds, nanos).is_ok(), is_good, "{seconds} {nanos}");
         }
     }
 

@@ -15,5 +15,5 @@ trap 'rm -rf "$stubs"' EXIT
 cd "$root/proto"
 # shellcheck disable=SC2046 # a list of files without blanks in their names
 "$python" -m grpc_tools.protoc -I . -I third_party --python_out="$stubs" --grpc_python_out="$stubs" \
-  $(find linkmesh -name '*.proto') $(cd third_party && find google -name '*.proto')
+  $(find linkmesh -name '*.proto') $(cd third_party && find buf google -name '*.proto')
 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$stubs" "$python" "$here/$1.py"

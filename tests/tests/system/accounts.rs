@@ -87,6 +87,19 @@ pub async fn a_person_comes_and_goes(api: &Api, mails: &Path) -> anyhow::Result<
     Ok(())
 }
 
+/// A new person, who calls by an access token.
+pub async fn signed_in(api: &Api, mails: &Path, email: &str) -> anyhow::Result<Api> {
+    let nobody = api.with_key("");
+    let asked = json!({"email": email, "password": PASSWORD, "displayName": "Somebody"});
+    expect(&post(&nobody, "/v1/users:signUp", asked).await?, 200)?;
+    let token = token_mailed_to(mails, email, "lmv_").await?;
+    let proved = json!({"token": token, "password": PASSWORD});
+    expect(&post(&nobody, "/v1/users:verifyEmail", proved).await?, 200)?;
+    let credentials = json!({"email": email, "password": PASSWORD});
+    let begun = expect(&post(&nobody, "/v1/sessions:signIn", credentials).await?, 200)?;
+    Ok(nobody.with_key(text(&begun["tokens"]["accessToken"])?))
+}
+
 async fn post(api: &Api, path: &str, body: Value) -> anyhow::Result<Answer> {
     api.rest("POST", path, Some(body)).await
 }

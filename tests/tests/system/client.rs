@@ -17,7 +17,7 @@ use tonic::Status;
 /// How often a client waits that is told to.
 const WAITS_MAX: usize = 20;
 /// How long any one call of a test may take; generous, since tests run in debug builds on busy machines.
-const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A workspace's way in.
 #[derive(Debug, Clone)]
@@ -81,6 +81,14 @@ impl Api {
     /// The same workspace with another key.
     pub fn with_key(&self, key: impl Into<String>) -> Self {
         Self { key: key.into(), ..self.clone() }
+    }
+
+    /// The same from another address of this machine, which is another network to whoever counts by network.
+    pub fn from_address(&self, address: std::net::IpAddr) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_local_address(Some(address));
+        let http = Client::builder(TokioExecutor::new()).build(connector);
+        Self { http, ..self.clone() }
     }
 
     /// Any HTTP request. Who tries to sign in is limited by their address, which all tests share: told to wait, it waits.
@@ -194,7 +202,7 @@ pub fn method_descriptor(method: &str) -> MethodDescriptor {
     service.methods().find(|method| method.name() == name).expect("a known method")
 }
 
-mod raw {
+pub mod raw {
     //! Messages as the bytes they are.
 
     use hyper::body::Buf as _;

@@ -6,6 +6,7 @@ use crate::certificate_clients;
 use crate::client::Api;
 use crate::clients;
 use crate::cluster::Cluster;
+use crate::contract;
 use crate::counted;
 use crate::limits;
 use crate::propagation;
@@ -36,6 +37,13 @@ async fn a_redirect_follows_the_links_rules() -> anyhow::Result<()> {
 async fn fields_are_refused_by_name_and_limit() -> anyhow::Result<()> {
     let (_, api) = workspace().await?;
     bad_input::fields_are_refused_by_name_and_limit(&api).await
+}
+
+#[tokio::test]
+async fn every_limit_that_a_proto_states_is_kept_by_its_service() -> anyhow::Result<()> {
+    let (cluster, api) = workspace().await?;
+    let mails = cluster.folder().join("mails");
+    contract::every_limit_that_a_proto_states_is_kept_by_its_service(&api, &mails).await
 }
 
 #[tokio::test]
@@ -88,8 +96,15 @@ async fn a_generated_python_client_creates_clicks_and_reads() -> anyhow::Result<
 
 #[tokio::test]
 async fn the_openapi_document_is_what_the_edge_does() -> anyhow::Result<()> {
+    let (cluster, api) = workspace().await?;
+    let mails = cluster.folder().join("mails");
+    clients::the_openapi_document_is_what_the_edge_does(&api, &mails).await
+}
+
+#[tokio::test]
+async fn the_docs_page_works_under_its_own_policy() -> anyhow::Result<()> {
     let (_, api) = workspace().await?;
-    clients::the_openapi_document_is_what_the_edge_does(&api).await
+    clients::the_docs_page_works_under_its_own_policy(&api).await
 }
 
 #[tokio::test]

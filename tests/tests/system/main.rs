@@ -10,6 +10,7 @@ mod certificate_clients;
 mod client;
 mod clients;
 mod cluster;
+mod contract;
 mod counted;
 mod everyday;
 mod faults;

@@ -67,7 +67,9 @@ pub(super) fn of(route: &Route, is_open: bool) -> Map<String, Value> {
 }
 
 /// The responses, by name.
-pub(super) fn responses() -> Value {
+///
+/// `headers` are those that any of them may have beside its own.
+pub(super) fn responses(headers: &Map<String, Value>) -> Value {
     let schema = |name: &str| json!({"schema": {"$ref": format!("#/components/schemas/{name}")}});
     let content = json!({
         ErrorForm::Problem.media_type(): schema("Problem"),
@@ -76,14 +78,18 @@ pub(super) fn responses() -> Value {
     });
     let response = |(status, name, description): &(u16, &str, &str)| {
         let mut response = json!({"description": description, "content": content});
-        let header = match status {
+        let own = match status {
             401 => Some(("WWW-Authenticate", "WwwAuthenticate")),
             429 | 503 => Some(("Retry-After", "RetryAfter")),
             _ => None,
         };
-        if let Some((header, component)) = header {
-            response["headers"] =
-                json!({header: {"$ref": format!("#/components/headers/{component}")}});
+        let mut headers = headers.clone();
+        if let Some((header, component)) = own {
+            let place = format!("#/components/headers/{component}");
+            headers.insert(header.to_owned(), json!({"$ref": place}));
+        }
+        if !headers.is_empty() {
+            response["headers"] = headers.into();
         }
         ((*name).to_owned(), response)
     };

@@ -5,6 +5,7 @@
 
 mod comments;
 mod errors;
+mod limits;
 mod operations;
 mod parameters;
 mod schemas;
@@ -37,6 +38,10 @@ pub struct About<'a> {
     pub security_schemes: Value,
     /// What a route asks of its caller. `None`: the route is not public.
     pub access: &'a dyn Fn(&Route) -> Option<Access>,
+    /// Headers of requests that no field stands for: Parameter Objects by name.
+    pub parameters: Value,
+    /// Headers that answers may have: Header Objects by the name that the header has.
+    pub headers: Value,
     /// The reasons of errors, whose names are sent without the prefix that is the enum's name.
     pub reasons: Option<EnumDescriptor>,
 }
@@ -48,6 +53,10 @@ pub struct Access {
     pub security: Vec<Value>,
     /// What the caller has to be allowed, as `x-scopes`: only OAuth's schemes have a place for that.
     pub scopes: Vec<String>,
+    /// Which of [`About::parameters`] it takes.
+    pub parameters: Vec<&'static str>,
+    /// Whether its answers have [`About::headers`]. Its errors may have them in any case.
+    pub has_headers: bool,
 }
 
 impl std::fmt::Debug for About<'_> {
@@ -63,7 +72,8 @@ impl RouteTable {
         let pool = self.routes.first().map(|route| route.method.parent_pool().clone());
         let pool = pool.unwrap_or_default();
         let comments = Comments::new(&pool);
-        let mut operations = Operations::new(&pool, &comments);
+        let told = references(&about.headers);
+        let mut operations = Operations::new(&pool, &comments, &told);
         for route in &self.routes {
             if let Some(access) = (about.access)(route) {
                 operations.add(route, access);
@@ -87,13 +97,35 @@ impl RouteTable {
             "paths": object(paths),
             "components": {
                 "schemas": object(schemas.components),
-                "responses": errors::responses(),
-                "headers": errors::headers(),
-                "parameters": parameters::conditions(),
+                "responses": errors::responses(&told),
+                "headers": merged(errors::headers(), &about.headers, component),
+                "parameters": merged(parameters::conditions(), &about.parameters, str::to_owned),
                 "securitySchemes": about.security_schemes,
             },
         })
     }
+}
+
+/// References to headers, by the headers' names.
+fn references(headers: &Value) -> Map<String, Value> {
+    let names = headers.as_object().into_iter().flatten().map(|(name, _)| name);
+    let reference = |name: &String| {
+        let place = format!("#/components/headers/{}", component(name));
+        (name.clone(), json!({"$ref": place}))
+    };
+    names.map(reference).collect()
+}
+
+/// What a header is called as a component: `X-Limit` as `XLimit`.
+fn component(header: &str) -> String {
+    header.replace('-', "")
+}
+
+fn merged(mut into: Value, from: &Value, name: impl Fn(&str) -> String) -> Value {
+    for (key, value) in from.as_object().into_iter().flatten() {
+        into[name(key)] = value.clone();
+    }
+    into
 }
 
 fn object(entries: BTreeMap<String, Value>) -> Value {

@@ -8,8 +8,10 @@ use super::parameters;
 use super::parameters::Patterns;
 use super::schemas::Schemas;
 use super::schemas::Use;
+use super::schemas::behavior;
 use super::schemas::flag;
 use crate::framing::Framing;
+use crate::limits::is_one_required;
 use crate::route::Body;
 use crate::route::Route;
 use http::Method;
@@ -42,18 +44,25 @@ pub(super) struct Operations<'c> {
     pub(super) tags: BTreeMap<String, String>,
     pub(super) schemas: Schemas<'c>,
     comments: &'c Comments,
+    /// Headers that answers may have.
+    headers: &'c Map<String, Value>,
     patterns: Patterns,
     /// How many operations a method has so far.
     seen: HashMap<String, usize>,
 }
 
 impl<'c> Operations<'c> {
-    pub(super) fn new(pool: &DescriptorPool, comments: &'c Comments) -> Self {
+    pub(super) fn new(
+        pool: &DescriptorPool,
+        comments: &'c Comments,
+        headers: &'c Map<String, Value>,
+    ) -> Self {
         Self {
             paths: BTreeMap::new(),
             tags: BTreeMap::new(),
             schemas: Schemas::new(pool, comments),
             comments,
+            headers,
             patterns: Patterns::new(pool),
             seen: HashMap::new(),
         }
@@ -72,6 +81,9 @@ impl<'c> Operations<'c> {
         if route.takes_etag() && verb != "get" {
             parameters.push(json!({"$ref": "#/components/parameters/IfMatch"}));
         }
+        for name in &access.parameters {
+            parameters.push(json!({"$ref": format!("#/components/parameters/{name}")}));
+        }
         let comment = self.comments.of(&service.parent_file(), route.method.path());
         let mut operation = json!({
             "operationId": self.operation_id(route),
@@ -84,7 +96,7 @@ impl<'c> Operations<'c> {
             operation["x-scopes"] = access.scopes.into();
         }
         let is_open = access.security.is_empty();
-        operation["responses"] = self.responses(route, verb, is_open);
+        operation["responses"] = self.responses(route, verb, is_open, access.has_headers);
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();
         }
@@ -122,11 +134,15 @@ impl<'c> Operations<'c> {
                 let bound: Vec<String> =
                     route.path_fields.iter().map(|bound| bound.name.clone()).collect();
                 let schema = if bound.is_empty() {
-                    self.schemas.message(&input, Use::Whole)
+                    self.schemas.message(&input, Use::Request)
                 } else {
-                    self.schemas.object(&input, Use::Whole, &bound)
+                    self.schemas.object(&input, Use::Request, &bound)
                 };
-                let is_required = schema.get("required").is_some();
+                let is_asked_for = |field: FieldDescriptor| {
+                    behavior(&field).is_required && !bound.iter().any(|name| name == field.name())
+                };
+                let is_required = input.fields().any(is_asked_for)
+                    || input.oneofs().any(|oneof| is_one_required(&oneof));
                 (schema, String::new(), is_required)
             }
             Body::Field(index) => {
@@ -170,27 +186,27 @@ impl<'c> Operations<'c> {
                 self.schemas.message(message, Use::Patch)
             }
             Some(message) if !field.is_list() && !field.is_map() => {
-                self.schemas.message(message, Use::Whole)
+                self.schemas.message(message, Use::Request)
             }
-            _ => self.schemas.field(field),
+            _ => self.schemas.field(field, Use::Request),
         }
     }
 
-    fn responses(&mut self, route: &Route, verb: &str, is_open: bool) -> Value {
+    fn responses(&mut self, route: &Route, verb: &str, is_open: bool, has_headers: bool) -> Value {
         let mut responses = errors::of(route, is_open);
         let output = route.method.output();
         let schema = match route.response_body {
             _ if route.answers_raw => json!({}),
-            None => self.schemas.message(&output, Use::Whole),
+            None => self.schemas.message(&output, Use::Answer),
             Some(index) => {
                 let number = route.schema.messages[route.output.0].fields[index].number;
                 output.get_field(number).map_or_else(
                     || json!({}),
                     |field| {
                         if field.is_list() || field.is_map() {
-                            self.schemas.field(&field)
+                            self.schemas.field(&field, Use::Answer)
                         } else {
-                            self.schemas.value(&field)
+                            self.schemas.value(&field, Use::Answer)
                         }
                     },
                 )
@@ -213,12 +229,15 @@ impl<'c> Operations<'c> {
             (true, false) => MESSAGES,
         };
         let mut ok = json!({"description": description, "content": content});
+        let mut headers = if has_headers { self.headers.clone() } else { Map::new() };
         if verb == "get" && !route.method.is_server_streaming() {
-            ok["headers"] = json!({"ETag": {"$ref": "#/components/headers/ETag"}});
-            responses.insert(
-                "304".to_owned(),
-                json!({"description": "The client has it already: `If-None-Match` names it."}),
-            );
+            headers.insert("ETag".to_owned(), json!({"$ref": "#/components/headers/ETag"}));
+            let description = "The client has it already: `If-None-Match` names it.";
+            let not_modified = json!({"description": description, "headers": headers});
+            responses.insert("304".to_owned(), not_modified);
+        }
+        if !headers.is_empty() {
+            ok["headers"] = headers.into();
         }
         responses.insert("200".to_owned(), ok);
         Value::Object(responses)

@@ -1,6 +1,8 @@
 //! What stands in a path and in a query, and the conditions of HTTP.
 
+use super::limits;
 use super::schemas::Schemas;
+use super::schemas::Use;
 use super::schemas::behavior;
 use super::schemas::flag;
 use crate::path::is_scalar;
@@ -114,14 +116,20 @@ fn bound(
     let leaf = leaf(&route.method.input(), &variable.field_path);
     if covered.len() == 1 {
         let name = leaf.as_ref().map_or("segment", FieldDescriptor::json_name).to_owned();
-        let mut schema = leaf.as_ref().map_or_else(|| json!({}), |leaf| schemas.field(leaf));
+        let mut schema =
+            leaf.as_ref().map_or_else(|| json!({}), |leaf| schemas.field(leaf, Use::Request));
         let description = schema["description"].as_str().unwrap_or_default().to_owned();
         if let Some(schema) = schema.as_object_mut() {
             schema.retain(|key, _| key != "description" && key != "readOnly");
         }
         return (name, description, not_empty(schema));
     }
-    let string = not_empty(json!({"type": "string"}));
+    let mut string = not_empty(json!({"type": "string"}));
+    let whole = leaf.as_ref().and_then(|leaf| limits::of(leaf).pattern);
+    let of_segment = |whole: String| limits::of_segment(&whole, at - variable.start, covered.len());
+    if let Some(part) = whole.and_then(of_segment) {
+        string = json!({"type": "string", "pattern": part});
+    }
     if let Some(pattern) = patterns.find(covered) {
         let said = pattern[at - variable.start].trim_matches(['{', '}']);
         let whole = pattern.join("/");
@@ -208,7 +216,7 @@ fn collect(
         }
         let json_name = format!("{}{}", place.json, field.json_name);
         if is_scalar(&route.schema, field) {
-            let mut schema = schemas.field(&descriptor);
+            let mut schema = schemas.field(&descriptor, Use::Request);
             let description = schema["description"].as_str().unwrap_or_default().to_owned();
             if let Some(schema) = schema.as_object_mut() {
                 schema.retain(|key, _| {
@@ -249,7 +257,7 @@ pub(super) fn conditions() -> Value {
             "in": "header",
             "description": "The `ETag` of the version that is to be changed, or `*`. Another version answers with 412. The resource's \
                             own `etag`, in quotes, is taken too.",
-            "schema": {"type": "string", "pattern": "^(\\*|\"[!#-~]+\")$"},
+            "schema": {"type": "string", "minLength": 1, "pattern": "^(\\*|\"[!#-~]+\")$"},
         },
         "IfNoneMatch": {
             "name": "If-None-Match",

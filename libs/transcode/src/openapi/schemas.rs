@@ -2,6 +2,8 @@
 //! they are in JSON.
 
 use super::comments::Comments;
+use super::limits;
+use crate::limits::is_one_required;
 use prost_reflect::Cardinality;
 use prost_reflect::DescriptorPool;
 use prost_reflect::DynamicMessage;
@@ -15,6 +17,7 @@ use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::HashSet;
 
 /// Members of a oneof whose exclusion is spelled out, pair by pair; of more only the description tells.
 const ONEOF_MEMBERS_MAX: usize = 4;
@@ -31,13 +34,17 @@ pub(super) struct Schemas<'c> {
     comments: &'c Comments,
     /// How many types have a name without its package.
     names: HashMap<String, usize>,
+    /// The requests that are no answers too: the full names of their types.
+    requests: HashSet<String>,
 }
 
 /// What a message is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
-    /// An answer, or a whole request.
-    Whole,
+    /// An answer. It may have more fields at any time.
+    Answer,
+    /// A request, or a resource that is created: what clients send, whose unknown fields are refused.
+    Request,
     /// The resource of a PATCH, of which only a part is sent.
     Patch,
 }
@@ -53,7 +60,14 @@ impl<'c> Schemas<'c> {
         for own in super::errors::SCHEMAS {
             *names.entry(own.to_owned()).or_default() += 1;
         }
-        Self { components: BTreeMap::new(), comments, names }
+        let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+        let methods: Vec<_> = methods.collect();
+        let mut requests: HashSet<String> =
+            methods.iter().map(|method| method.input().full_name().to_owned()).collect();
+        for method in methods {
+            requests.remove(method.output().full_name());
+        }
+        Self { components: BTreeMap::new(), comments, names, requests }
     }
 
     /// A schema for a message: a reference, or what a well-known type is.
@@ -62,8 +76,11 @@ impl<'c> Schemas<'c> {
             return known;
         }
         let mut name = self.name(message.package_name(), message.full_name());
-        if used == Use::Patch {
-            name.push_str("Patch");
+        match used {
+            Use::Answer => {}
+            Use::Request if self.requests.contains(message.full_name()) => {}
+            Use::Request => name.push_str("Input"),
+            Use::Patch => name.push_str("Patch"),
         }
         let reference = json!({"$ref": format!("#/components/schemas/{name}")});
         if !self.components.contains_key(&name) {
@@ -85,16 +102,20 @@ impl<'c> Schemas<'c> {
         let mut properties = Map::new();
         let mut required = Vec::new();
         for field in message.fields() {
-            let is_left_out = without.iter().any(|name| name == field.name())
-                || (used == Use::Patch && !behavior(&field).is_changeable());
-            if is_left_out {
+            let said = behavior(&field);
+            let is_sent = match used {
+                Use::Answer => true,
+                Use::Request => !said.is_output_only && !said.is_identifier,
+                Use::Patch => said.is_changeable(),
+            };
+            if !is_sent || without.iter().any(|name| name == field.name()) {
                 continue;
             }
             let name = field.json_name().to_owned();
-            if behavior(&field).is_required && used == Use::Whole {
+            if said.is_required && used != Use::Patch {
                 required.push(name.clone());
             }
-            properties.insert(name, self.field(&field));
+            properties.insert(name, self.field(&field, used));
         }
         let mut schema = json!({"type": "object", "properties": properties});
         let comment = self.comments.of(&message.parent_file(), message.path());
@@ -102,8 +123,7 @@ impl<'c> Schemas<'c> {
         if !required.is_empty() {
             schema["required"] = required.into();
         }
-        if used == Use::Patch || !without.is_empty() {
-            // Only ever sent by clients, whose unknown fields are refused.
+        if used != Use::Answer {
             schema["additionalProperties"] = false.into();
         }
         let exclusions = exclusions(message, without);
@@ -114,19 +134,26 @@ impl<'c> Schemas<'c> {
     }
 
     /// The schema of a field, with what its comment and its options say.
-    pub(super) fn field(&mut self, field: &FieldDescriptor) -> Value {
+    pub(super) fn field(&mut self, field: &FieldDescriptor, used: Use) -> Value {
+        let (stated, behavior) = (limits::of(field), behavior(field));
         let mut schema = if field.is_map() {
             let kind = field.kind();
             let entry = kind.as_message().expect("a map is of entries");
-            let values = self.value(&entry.map_entry_value_field());
+            let values = self.value(&entry.map_entry_value_field(), used);
             json!({"type": "object", "additionalProperties": values})
         } else if field.cardinality() == Cardinality::Repeated {
-            json!({"type": "array", "items": self.value(field)})
+            let mut items = self.value(field, used);
+            let of_items = stated.items.as_deref().cloned().unwrap_or_default();
+            limits::constrain_value(&mut items, &field.kind(), &of_items, None);
+            let mut list = json!({"type": "array", "items": items});
+            limits::constrain_list(&mut list, &stated, behavior.is_required);
+            list
         } else {
-            self.value(field)
+            let mut value = self.value(field, used);
+            limits::constrain_value(&mut value, &field.kind(), &stated, Some(behavior));
+            value
         };
         let comment = self.comments.of(&field.parent_message().parent_file(), field.path());
-        let behavior = behavior(field);
         let note = if behavior.is_immutable { "Can't be changed afterwards." } else { "" };
         describe(&mut schema, &paragraphs(comment, note));
         if behavior.is_output_only || behavior.is_identifier {
@@ -135,17 +162,18 @@ impl<'c> Schemas<'c> {
         if flag(&field.options(), "deprecated") {
             schema["deprecated"] = true.into();
         }
-        if flag(&field.options(), "debug_redact") && field.kind() == Kind::String {
+        let is_secret = flag(&field.options(), "debug_redact") && field.kind() == Kind::String;
+        if is_secret && schema.get("format").is_none() {
             schema["format"] = "password".into();
         }
         schema
     }
 
     /// The schema of one value of a field, without what is said of the field.
-    pub(super) fn value(&mut self, field: &FieldDescriptor) -> Value {
+    pub(super) fn value(&mut self, field: &FieldDescriptor, used: Use) -> Value {
         let kind = field.kind();
         if let Some(message) = kind.as_message() {
-            return self.message(message, Use::Whole);
+            return self.message(message, used);
         }
         match kind.as_enum() {
             Some(descriptor) => self.enumeration(descriptor),
@@ -236,7 +264,7 @@ pub(super) fn flag(options: &DynamicMessage, name: &str) -> bool {
     options.get_field_by_name(name).and_then(|value| value.as_bool()).unwrap_or(false)
 }
 
-/// No two members of a oneof are there at once.
+/// No two members of a oneof are there at once, and one of them where its proto says so.
 fn exclusions(message: &MessageDescriptor, without: &[String]) -> Vec<Value> {
     let mut exclusions = Vec::new();
     for oneof in message.oneofs().filter(|oneof| !oneof.is_synthetic()) {
@@ -244,6 +272,10 @@ fn exclusions(message: &MessageDescriptor, without: &[String]) -> Vec<Value> {
             .fields()
             .filter(|field| !without.iter().any(|name| name == field.name()))
             .collect();
+        if is_one_required(&oneof) {
+            let each = members.iter().map(|member| json!({"required": [member.json_name()]}));
+            exclusions.push(json!({"anyOf": each.collect::<Value>()}));
+        }
         if members.len() > ONEOF_MEMBERS_MAX {
             continue;
         }

@@ -22,11 +22,15 @@ fn document() -> Value {
         access: &|route: &Route| match route.method.name() {
             "Cover" => None,
             "Raw" => Some(Access::default()),
-            _ => Some(Access {
+            name => Some(Access {
                 security: vec![json!({"bearer": []})],
                 scopes: vec!["READ".to_owned()],
+                parameters: if name == "Order" { vec!["Key"] } else { Vec::new() },
+                has_headers: true,
             }),
         },
+        parameters: json!({"Key": {"name": "Key", "in": "header", "schema": {"type": "string"}}}),
+        headers: json!({"X-Left": {"schema": {"type": "integer"}}}),
         reasons: None,
     })
 }
@@ -96,8 +100,15 @@ fn a_query_has_what_neither_path_nor_body_has() {
 #[test]
 fn bodies_and_answers_are_what_the_rule_says() {
     let create = operation("post", "/v1/shelves/{shelve}/books");
-    let book = json!({"$ref": "#/components/schemas/Book"});
-    assert_eq!(create["requestBody"]["content"]["application/json"]["schema"], book);
+    let (book, sent) = ("#/components/schemas/Book", "#/components/schemas/BookInput");
+    let (book, sent) = (json!({"$ref": book}), json!({"$ref": sent}));
+    assert_eq!(create["requestBody"]["content"]["application/json"]["schema"], sent);
+    let sent = schema("BookInput");
+    assert!(sent["properties"].get("createTime").is_none(), "clients don't send it: {sent}");
+    assert_eq!(
+        (&sent["additionalProperties"], schema("Book").get("additionalProperties")),
+        (&false.into(), None)
+    );
     assert_eq!(create["responses"]["200"]["content"]["application/json"]["schema"], book);
     let patch = operation("patch", "/v1/shelves/{shelve}/books/{book}");
     let changed = &patch["requestBody"]["content"]["application/json"]["schema"];
@@ -176,9 +187,11 @@ fn schemas_are_what_protojson_is() {
             {"not": {"properties": {"left": {}, "right": {}}, "required": ["left", "right"]}},
         ])
     );
-    assert_eq!(schema("Order")["required"], json!(["address"]));
-    assert_eq!(schema("Order")["properties"]["state"]["readOnly"], true);
-    assert_eq!(schema("Order.Line")["required"], json!(["title"]));
+    assert_eq!(schema("OrderInput")["required"], json!(["address"]));
+    assert!(schema("OrderInput")["properties"].get("state").is_none(), "it is for answers alone");
+    assert_eq!(schema("Order.LineInput")["required"], json!(["title"]));
+    assert_eq!(schema("Book")["properties"]["createTime"]["readOnly"], true);
+    assert_eq!(operation("post", "/v1/echo")["requestBody"]["required"], false);
 }
 
 #[test]
@@ -200,5 +213,22 @@ fn errors_and_conditions_are_there_where_they_apply() {
     assert!(!create.contains("IfMatch"), "{create}");
     let problem = &DOCUMENT["components"]["responses"]["Unauthorized"];
     assert!(problem["headers"].get("WWW-Authenticate").is_some());
+    assert!(problem["headers"].get("X-Left").is_some());
     assert!(problem["content"].get("application/problem+json").is_some());
+}
+
+#[test]
+fn headers_that_no_field_stands_for_are_there_where_the_caller_says() {
+    let order = operation("post", "/v1/shelves/{shelve}/orders");
+    let key = json!({"$ref": "#/components/parameters/Key"});
+    let has_key = |operation: &Value| {
+        let mut parameters = operation["parameters"].as_array().into_iter().flatten();
+        parameters.any(|parameter| *parameter == key)
+    };
+    assert!(has_key(order) && !has_key(operation("get", "/v1/books/{name}")));
+    let left = json!({"$ref": "#/components/headers/XLeft"});
+    assert_eq!(order["responses"]["200"]["headers"]["X-Left"], left);
+    assert!(operation("put", "/v1/raw")["responses"]["200"]["headers"].is_null());
+    assert_eq!(DOCUMENT["components"]["headers"]["XLeft"]["schema"]["type"], "integer");
+    assert_eq!(DOCUMENT["components"]["parameters"]["Key"]["in"], "header");
 }

@@ -54,7 +54,8 @@ impl ApiKeysService for Api {
         let message = request.get_ref();
         let (workspace, key) = name::child::<kind::ApiKey>("name", "apiKeys", &message.name)?;
         let principal = Principal::admitted(&request, workspace)?;
-        let overlap = overlap(message.overlap.map_or(0, |overlap| overlap.seconds))
+        let wanted = message.overlap.unwrap_or_default();
+        let overlap = overlap(wanted.seconds, wanted.nanos)
             .map_err(|violation| refusal("", violation.into()))?;
         let id = Identified::new(
             workspace.uuid(),

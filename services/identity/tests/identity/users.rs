@@ -215,7 +215,10 @@ async fn anothers_account_does_not_exist_and_a_key_is_no_user() {
     assert_eq!(reason(service.users().get_user(person.asks(get(user))).await), "NOT_FOUND");
     let made_up = format!("users/{}", rpc::UserId::new());
     assert_eq!(reason(service.users().get_user(person.asks(get(&made_up))).await), "NOT_FOUND");
-    assert_eq!(violation(service.users().get_user(person.asks(get("me"))).await).0, "name");
+    for malformed in ["me", "users/you", "users/"] {
+        let refused = service.users().get_user(person.asks(get(malformed))).await;
+        assert_eq!(violation(refused).0, "name", "{malformed}");
+    }
     let by_key = super::harness::by(&stranger(), get("users/me"));
     assert_eq!(reason(service.users().get_user(by_key).await), "USER_REQUIRED");
     let by_nobody = service.users().get_user(get("users/me")).await;

@@ -43,6 +43,12 @@ impl Destination {
             let scheme = canonical.scheme();
             return refuse(format!("must be an absolute http or https URI, has scheme `{scheme}`"));
         }
+        // The parser adds what is missing.
+        if !text[canonical.scheme().len()..].starts_with("://") {
+            return refuse(
+                "must be an absolute http or https URI, with `//` before its host".to_owned(),
+            );
+        }
         if canonical.host_str().is_none_or(str::is_empty) {
             return refuse("must name a host".to_owned());
         }
@@ -110,6 +116,8 @@ mod tests {
             ("javascript:alert(1)", "scheme `javascript`"),
             ("data:text/html,x", "scheme `data`"),
             ("https://", "absolute http or https"),
+            ("https:example.com", "`//` before its host"),
+            ("http:/example.com", "`//` before its host"),
             ("https://user@example.com", "user name"),
             ("https://user:password@example.com", "user name"),
             ("https://example.com/\r\nset-cookie: a=b", "control characters, has '\\r' at byte 20"),

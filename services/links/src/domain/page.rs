@@ -22,7 +22,7 @@ pub(crate) struct Order {
 impl Order {
     /// Reads an `order_by`; empty means the newest first.
     pub(crate) fn parse(text: &str) -> Result<Self, Violation> {
-        let mut words = text.split_ascii_whitespace();
+        let mut words = text.split(' ').filter(|word| !word.is_empty());
         let field = match words.next() {
             None => return Ok(Self { field: OrderField::CreateTime, descending: true }),
             Some("create_time") => OrderField::CreateTime,
@@ -108,9 +108,11 @@ mod tests {
     fn orders_are_read_and_anything_else_is_refused() {
         let newest = Order { field: OrderField::CreateTime, descending: true };
         assert_eq!(Order::parse(""), Ok(newest));
-        assert_eq!(Order::parse("create_time desc"), Ok(newest));
+        assert_eq!(Order::parse(" create_time  desc "), Ok(newest));
         assert_eq!(Order::parse("slug"), Ok(Order { field: OrderField::Slug, descending: false }));
-        for text in ["id", "slug asc", "slug,create_time", "slug desc desc", "SLUG", "slug;"] {
+        for text in
+            ["id", "slug asc", "slug,create_time", "slug desc desc", "SLUG", "slug;", "slug\tdesc"]
+        {
             assert_eq!(Order::parse(text).expect_err(text).field, "order_by");
         }
     }
