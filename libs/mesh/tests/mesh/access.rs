@@ -112,6 +112,8 @@ async fn call_of_widgets(mesh: &Mesh) -> Code {
 #[tokio::test]
 async fn who_serves_what_is_newer_than_this_program_can_be_told() {
     const WIDGETS: &str = "acme.v1.Widgets";
+    // Nobody is found, or not within the call's time.
+    const NOBODY: [Code; 2] = [Code::Unavailable, Code::DeadlineExceeded];
     let world = World::new();
     let backend = Backend::unregistered(&world, "analytics", "a-1", Behaviour::Answer).await;
     let mut registration = registration("a-1", &backend.address, &[WIDGETS]);
@@ -121,9 +123,9 @@ async fn who_serves_what_is_newer_than_this_program_can_be_told() {
     let owned_by = |service: &str| [(WIDGETS.to_owned(), service.to_owned())].into();
     // It answers, if only that it serves no such method.
     let answered = call_of_widgets(&mesh).await;
-    assert_ne!(answered, Code::Unavailable, "any service may serve what is not known");
+    assert!(!NOBODY.contains(&answered), "any service may serve what is not known: {answered:?}");
     mesh.serve_by(owned_by("widgets")).await;
-    assert_eq!(call_of_widgets(&mesh).await, Code::Unavailable);
+    assert!(NOBODY.contains(&call_of_widgets(&mesh).await));
     mesh.serve_by(owned_by("analytics")).await;
     assert_eq!(call_of_widgets(&mesh).await, answered);
 }
