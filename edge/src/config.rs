@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use crate::address::TrustedProxies;
 use crate::cors::Cors;
 use crate::tls::TlsFiles;
 
-const LIMITS_WAIT: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(1)..=Duration::from_secs(1);
+const LIMITS_WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(1);
+const CONNECTION_AGE: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(24);
 
 /// The section `[edge]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -40,6 +41,9 @@ pub struct Config {
     pub stale_max: Duration,
     /// Connections at once, 1 to 1,000,000; further ones wait to be accepted.
     pub connections_max: usize,
+    /// How old a connection gets, a tenth more or less, before its client is asked to open another, 1 m to 1 d.
+    #[serde(with = "service::duration")]
+    pub connection_age_max: Duration,
     /// Bytes of a request's body or message, 1 KiB to 64 MiB; of a stream, those of each message.
     pub body_bytes_max: usize,
     /// Bytes of all messages of a stream that a client sends by REST, 1 KiB to 1 TiB. None of them are kept.
@@ -141,6 +145,7 @@ impl Default for Config {
             cached_links_max: 1_000_000,
             stale_max: Duration::from_hours(1),
             connections_max: 50_000,
+            connection_age_max: Duration::from_hours(1),
             body_bytes_max: 16 * 1024 * 1024,
             stream_bytes_max: 4 * 1024 * 1024 * 1024,
             spool_bytes_max: 8 * 1024 * 1024 * 1024,
@@ -175,6 +180,11 @@ impl Config {
                 "edge.connections_max",
                 (1..=1_000_000).contains(&self.connections_max),
                 "must be 1 to 1000000",
+            ),
+            (
+                "edge.connection_age_max",
+                CONNECTION_AGE.contains(&self.connection_age_max),
+                "must be 1m to 1d",
             ),
             (
                 "edge.body_bytes_max",

@@ -36,6 +36,7 @@ use crate::observed::Observation;
 use crate::protocols;
 use crate::protocols::Call;
 use crate::protocols::Outcome;
+use crate::received::Received;
 use crate::redirect::Redirects;
 use crate::rest;
 use crate::security;
@@ -118,10 +119,12 @@ fn is_for_slug<B>(request: &Request<B>) -> bool {
 async fn call(
     edge: &Edge,
     peer: SocketAddr,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
     began: Instant,
 ) -> Response<Body> {
     let gateway = &edge.gateway;
+    let version = request.version();
+    let mut request = request.map(|body| Received::new(body, version));
     let origin = request.headers().get(header::ORIGIN).cloned();
     let form = fault::form(request.headers());
     if let Some(preflight) = gateway.cors.preflight(&request) {
@@ -184,11 +187,15 @@ async fn call(
         }
         Some(Err(fault)) => {
             let route = named.map_or(UNKNOWN_ROUTE, |method| method.label);
-            if request.version() < Version::HTTP_2 {
-                Box::pin(upstream::linger(request.into_body())).await;
-            }
-            let charged = gateway.charge_stray(&client).await;
-            let fault = charged.map_or_else(Fault::from, |()| fault);
+            let fault = match gateway.charge_stray(&client).await {
+                Ok(()) => {
+                    if request.version() < Version::HTTP_2 {
+                        Box::pin(upstream::linger(request.into_body())).await;
+                    }
+                    fault
+                }
+                Err(refused) => Fault::from(refused),
+            };
             (fault.into_response(form), observation(route, None, entry))
         }
         None => {

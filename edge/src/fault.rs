@@ -109,7 +109,7 @@ impl Fault {
         let error = Error::new(
             Code::Unimplemented,
             ErrorReason::MethodUnknown,
-            "nothing has this path; see the API's documentation",
+            "nothing has this path; the API's documentation is at /docs",
         );
         Self::with(error, StatusCode::NOT_FOUND)
     }

@@ -148,7 +148,7 @@ pub(crate) fn presented(headers: &HeaderMap) -> Result<Presented, Error> {
             let missing = || {
                 Error::unauthenticated(
                     ErrorReason::CredentialsMissing,
-                    "the call has no API key; send one as `authorization: Bearer …`",
+                    "nobody is named; send an API key or an access token as `authorization: Bearer …`",
                 )
             };
             let value = headers.get(API_KEY).ok_or_else(missing)?;

@@ -31,6 +31,7 @@ mod patience;
 mod places;
 pub mod protocols;
 mod proved;
+mod received;
 mod redirect;
 mod reply;
 mod rest;
@@ -209,6 +210,7 @@ pub async fn open(config: Config, cx: service::Context) -> anyhow::Result<(Assem
         leaving: edge.gateway.leaving.clone(),
         handler: Arc::new(edge),
         connections_max: config.connections_max,
+        age_max: config.connection_age_max,
         drain_max: config.drain_max,
         ready,
     };

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -59,6 +60,9 @@ const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Of the age that connections get.
+const AGE_SPREAD: Range<f64> = 0.9..1.1;
+
 /// What answers the requests of a port. Cheap to clone.
 pub trait Handler: Clone + Send + Sync + 'static {
     /// Answers a request from a connection's other end.
@@ -79,6 +83,9 @@ pub struct Listener<H> {
     pub handler: H,
     /// Connections at once; further ones wait to be accepted.
     pub connections_max: usize,
+    /// How old a connection gets before it is asked to make room for another, a tenth more or less, so that those that came together
+    /// don't leave together: a new edge gets its part of clients that stay, and none keeps a place for ever.
+    pub age_max: Duration,
     /// How long what is in flight may take to finish at a stop.
     pub drain_max: Duration,
     /// Whether connections are accepted.
@@ -99,6 +106,7 @@ struct Connections<H> {
     builder: auto::Builder<Streams>,
     tls: Option<TlsAcceptor>,
     handler: H,
+    age_max: Duration,
     stop: CancellationToken,
     give_up: CancellationToken,
 }
@@ -116,6 +124,7 @@ impl<H: Handler> Listener<H> {
             builder: builder(streams),
             tls: self.tls,
             handler: self.handler,
+            age_max: self.age_max,
             stop: stop.clone(),
             give_up,
         };
@@ -188,10 +197,18 @@ impl<H: Handler> Connections<H> {
         let first_request = tokio::time::sleep(FIRST_REQUEST_TIMEOUT);
         let mut first_request = pin!(first_request);
         let mut is_timed = true;
+        let age = tokio::time::sleep(self.age_max.mul_f64(rand::random_range(AGE_SPREAD)));
+        let mut age = pin!(age);
+        let mut is_old = false;
         let ended = loop {
             tokio::select! {
                 ended = connection.as_mut() => break Some(ended),
                 () = self.stop.cancelled() => break None,
+                () = age.as_mut(), if !is_old => {
+                    // What is in flight goes on; a client that wants more opens another.
+                    is_old = true;
+                    connection.as_mut().graceful_shutdown();
+                }
                 () = first_request.as_mut(), if is_timed => {
                     is_timed = false;
                     if !has_asked.load(Ordering::Relaxed) {

@@ -78,8 +78,10 @@ where
         return Box::pin(rest_stream::answer(gateway, found, method, request)).await;
     }
     let (head, body) = request.into_parts();
-    let deadline = upstream::deadline(&head.headers, method, Instant::now())?;
+    let began = Instant::now();
+    // First, so that nothing is refused for free.
     let metadata = gateway.admit(method, &head).await?;
+    let deadline = upstream::deadline(&head.headers, method, began)?;
     access::note(&head.extensions, &metadata);
     let body = upstream::read_body(body, gateway.body_bytes_max, deadline).await?;
     let message = message(&found, &head, &body)?;

@@ -64,8 +64,10 @@ where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    let deadline = upstream::deadline(&head.headers, method, Instant::now())?;
+    let began = Instant::now();
+    // First, so that nothing is refused for free.
     let metadata = gateway.admit(method, head).await?;
+    let deadline = upstream::deadline(&head.headers, method, began)?;
     access::note(&head.extensions, &metadata);
     refuse_coding(&head.headers)?;
     let is_conditional = rest::is_conditional(head)?;

@@ -2,10 +2,11 @@
 //!
 //! What must stay true: no more is let in than if each request had asked. A request of a lease may be made until the time that it
 //! was due by (its theoretical arrival): until then it stands in Redis as it would if it were taken now. After that it counts for
-//! nothing, since the bucket has filled up meanwhile. What is not made and not due yet is given back by the next question.
+//! nothing, since the bucket has filled up meanwhile. So nothing is ever given back, which would move what others hold.
 //!
-//! A lease grows while its caller comes back soon enough to make use of one, and begins anew after that. It is never more than a
-//! small share of a limit, so small limits have none.
+//! A lease is of one limit. Where a service has limits of its own, each request asks: what lapses by one of them may not have by
+//! another, and would be lost. A lease grows while its caller comes back soon enough to make use of one, and begins anew after that. It
+//! is never more than a small share of a limit, so small limits have none.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -16,7 +17,6 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use crate::limits::rules::RULES_MAX;
 use crate::limits::rules::Rule;
 
 /// Callers that may have leases at once; others ask for each request.
@@ -40,36 +40,30 @@ struct Slot {
     answered: Notify,
 }
 
-/// What a caller has of its limits in advance; times are in microseconds by this edge's clock.
+/// What a caller has of its limit in advance; times are in microseconds by this edge's clock.
 #[derive(Debug, Default)]
 struct Lease {
-    /// Whose it is: a caller and a service.
+    /// Whose it is.
     owner: u64,
-    rules: Vec<Arc<Rule>>,
-    /// By each rule, what is left.
-    parts: [Part; RULES_MAX],
-    /// How many were asked for last, and until when the largest lease from then on would have had some left.
-    size: u32,
-    horizon: u64,
-    /// Whether somebody asks for more.
-    is_asked: bool,
-}
-
-/// What is left of a lease by one rule.
-#[derive(Debug, Default, Clone, Copy)]
-struct Part {
+    /// Under which limit, and what is between two requests by it.
+    rule: Option<Arc<Rule>>,
+    interval: u64,
     left: u32,
     /// When the next of them is due.
     due: u64,
-    /// Between two of them.
-    interval: u64,
+    /// How many were asked for last, and until when the largest lease from then on would have had some left.
+    size: u32,
+    horizon: u64,
+    /// Whether somebody asks for more, and how many wait for that.
+    is_asked: bool,
+    waiting: u32,
 }
 
 /// What a request does.
 #[derive(Debug)]
 pub(super) enum Step<'l> {
-    /// It was taken before: how far ahead of now its caller's next is due, by each rule.
-    Taken([Duration; RULES_MAX]),
+    /// It was taken before: how far ahead of now its caller's next is due.
+    Taken(Duration),
     /// It asks for itself.
     Ask,
     /// It asks for itself and those that come after it.
@@ -86,8 +80,6 @@ pub(super) struct Refill<'l> {
     pub(super) requests: u32,
     /// How many the largest lease has.
     requests_max: u32,
-    /// By each rule, how many of those that were left before are to be given back.
-    pub(super) back: [u32; RULES_MAX],
 }
 
 impl Leases {
@@ -95,31 +87,21 @@ impl Leases {
         Self { slots: (0..SLOTS).map(|_| Slot::default()).collect() }
     }
 
-    /// Makes a request of those that are held, if there is one.
+    /// Makes a request of those that are held, if there is one: how far ahead of now the next is due then.
     pub(super) fn take_held(
         &self,
         owner: u64,
-        rules: &[&Arc<Rule>],
+        rule: &Arc<Rule>,
         now: Duration,
-    ) -> Option<[Duration; RULES_MAX]> {
+    ) -> Option<Duration> {
         let mut lease = lock(self.slot(owner));
-        let is_own = lease.owner == owner && lease.is_of(rules);
+        let is_own = lease.owner == owner && lease.is_of(rule);
         if is_own { lease.take(micros(now)) } else { None }
     }
 
-    fn slot(&self, owner: u64) -> &Slot {
-        &self.slots[usize::try_from(owner).unwrap_or(usize::MAX) % SLOTS]
-    }
-
-    /// A request under these rules, at one of so many edges.
-    pub(super) fn take(
-        &self,
-        owner: u64,
-        rules: &[&Arc<Rule>],
-        edges: u32,
-        now: Duration,
-    ) -> Step<'_> {
-        let requests_max = requests_max(rules, edges);
+    /// A request under this limit, at one of so many edges.
+    pub(super) fn take(&self, owner: u64, rule: &Arc<Rule>, edges: u32, now: Duration) -> Step<'_> {
+        let requests_max = rule.requests / SHARE / edges.max(1);
         if requests_max < SIZE_MIN {
             return Step::Ask;
         }
@@ -127,64 +109,38 @@ impl Leases {
         let slot = self.slot(owner);
         let mut lease = lock(slot);
         if lease.owner != owner {
-            if lease.is_asked || lease.is_good(now) {
+            if lease.is_asked || lease.pass(now) > 0 {
                 return Step::Ask;
             }
             *lease = Lease { owner, ..Lease::default() };
         }
         if lease.is_asked {
+            lease.waiting += 1;
             return Step::Wait(slot.answered.notified());
         }
-        if lease.is_of(rules) {
-            if let Some(ahead) = lease.take(now) {
-                return Step::Taken(ahead);
-            }
-        } else {
-            // Other limits hold now: what was taken under the old ones is lost.
-            *lease = Lease { owner, ..Lease::default() };
-            lease.rules.extend(rules.iter().map(|rule| Arc::clone(rule)));
+        if !lease.is_of(rule) {
+            // Another limit holds now: what was taken under the old one is lost.
+            let (interval, _) = rule.micros();
+            *lease = Lease { owner, rule: Some(Arc::clone(rule)), interval, ..Lease::default() };
+        } else if let Some(ahead) = lease.take(now) {
+            return Step::Taken(ahead);
         }
-        let size = if now <= lease.horizon { lease.size * 2 } else { 0 };
-        lease.size = size.max(SIZE_MIN).min(requests_max);
-        let back = lease.parts.map(|part| part.left);
-        lease.parts = Default::default();
-        lease.is_asked = true;
-        Step::Refill(Refill { slot, requests: lease.size, requests_max, back })
+        let size = if now <= lease.horizon { lease.size * 2 } else { SIZE_MIN };
+        lease.size = size.max(SIZE_MIN).max(lease.waiting + 1).min(requests_max);
+        (lease.is_asked, lease.waiting) = (true, 0);
+        Step::Refill(Refill { slot, requests: lease.size, requests_max })
+    }
+
+    fn slot(&self, owner: u64) -> &Slot {
+        &self.slots[usize::try_from(owner).unwrap_or(usize::MAX) % SLOTS]
     }
 }
 
 impl Lease {
-    fn is_of(&self, rules: &[&Arc<Rule>]) -> bool {
-        self.rules.len() == rules.len()
-            && self.rules.iter().zip(rules).all(|(own, asked)| Arc::ptr_eq(own, asked))
+    fn is_of(&self, rule: &Arc<Rule>) -> bool {
+        self.rule.as_ref().is_some_and(|own| Arc::ptr_eq(own, rule))
     }
 
-    /// The parts that count.
-    fn parts(&mut self) -> &mut [Part] {
-        &mut self.parts[..self.rules.len()]
-    }
-
-    /// Whether its next request can still be made.
-    fn is_good(&mut self, now: u64) -> bool {
-        !self.rules.is_empty() && self.parts().iter_mut().all(|part| part.pass(now) > 0)
-    }
-
-    /// Makes a request, if one is left by each rule; then says how far ahead of now the next is due.
-    fn take(&mut self, now: u64) -> Option<[Duration; RULES_MAX]> {
-        if !self.is_good(now) {
-            return None;
-        }
-        let mut ahead = [Duration::ZERO; RULES_MAX];
-        for (part, ahead) in self.parts().iter_mut().zip(&mut ahead) {
-            part.left -= 1;
-            part.due += part.interval;
-            *ahead = Duration::from_micros(part.due - now);
-        }
-        Some(ahead)
-    }
-}
-
-impl Part {
     /// Leaves out what is due no more, which counts for nothing, and says what is left.
     fn pass(&mut self, now: u64) -> u32 {
         let late = now.saturating_sub(self.due).div_ceil(self.interval.max(1));
@@ -192,6 +148,16 @@ impl Part {
         self.left -= late;
         self.due += self.interval * u64::from(late);
         self.left
+    }
+
+    /// Makes a request, if one is left; then says how far ahead of now the next is due.
+    fn take(&mut self, now: u64) -> Option<Duration> {
+        if self.pass(now) == 0 {
+            return None;
+        }
+        self.left -= 1;
+        self.due += self.interval;
+        Some(Duration::from_micros(self.due - now))
     }
 }
 
@@ -203,18 +169,14 @@ impl Refill<'_> {
         self,
         granted: u32,
         [asked, now]: [Duration; 2],
-        mut ahead: [Duration; RULES_MAX],
-    ) -> [Duration; RULES_MAX] {
-        let left = granted.saturating_sub(1);
+        ahead: Duration,
+    ) -> Duration {
         let mut lease = lock(self.slot);
-        let Lease { rules, parts, horizon, .. } = &mut *lease;
-        *horizon = u64::MAX;
-        for ((part, ahead), rule) in parts.iter_mut().zip(&mut ahead).zip(rules) {
-            let (interval, _) = rule.micros();
-            *ahead = ahead.saturating_sub(Duration::from_micros(interval * u64::from(left)));
-            *part = Part { left, due: micros(asked + *ahead), interval };
-            *horizon = (*horizon).min(micros(now) + interval * u64::from(self.requests_max));
-        }
+        lease.left = granted.saturating_sub(1);
+        let held = Duration::from_micros(lease.interval * u64::from(lease.left));
+        let ahead = ahead.saturating_sub(held);
+        lease.due = micros(asked + ahead);
+        lease.horizon = micros(now) + lease.interval * u64::from(self.requests_max);
         ahead
     }
 }
@@ -225,12 +187,6 @@ impl Drop for Refill<'_> {
         lock(self.slot).is_asked = false;
         self.slot.answered.notify_waiters();
     }
-}
-
-/// How large a lease may be at one of so many edges.
-fn requests_max(rules: &[&Arc<Rule>], edges: u32) -> u32 {
-    let least = rules.iter().map(|rule| rule.requests).min().unwrap_or(0);
-    least / SHARE / edges.max(1)
 }
 
 fn micros(time: Duration) -> u64 {
@@ -246,9 +202,9 @@ mod tests {
     use super::*;
 
     use proptest::prelude::*;
+    use proto::common::v1::Tier;
 
     use crate::limits::rules::Rules;
-    use proto::common::v1::Tier;
 
     /// As `take.lua` has it: a bucket that all edges share.
     #[derive(Default)]
@@ -258,112 +214,98 @@ mod tests {
 
     impl Bucket {
         /// How many are granted, and how far ahead the next is due then.
-        fn take(&mut self, rule: &Rule, requests: u32, back: u32, now: u64) -> (u32, u64) {
+        fn take(&mut self, rule: &Rule, requests: u32, now: u64) -> (u32, Duration) {
             let (interval, burst) = rule.micros();
-            let due = self.due.saturating_sub(u64::from(back) * interval).max(now);
+            let due = self.due.max(now);
             let granted = u64::from(requests).min((burst - (due - now)) / interval);
             self.due = due + granted * interval;
-            (u32::try_from(granted).expect("no more than asked for"), self.due - now)
+            let granted = u32::try_from(granted).expect("no more than asked for");
+            (granted, Duration::from_micros(self.due - now))
         }
     }
 
     /// Makes a request at an edge, and says whether it was let in.
-    fn ask(
-        edge: &Leases,
-        edges: u32,
-        rules: &[&Arc<Rule>],
-        shared: &mut [Bucket],
-        now: u64,
-    ) -> bool {
+    fn ask(edge: &Leases, edges: u32, rule: &Arc<Rule>, shared: &mut Bucket, now: u64) -> bool {
         let time = Duration::from_micros(now);
-        let (requests, back, refill) = match edge.take(7, rules, edges, time) {
-            Step::Taken(_) => return true,
-            Step::Ask => (1, [0; RULES_MAX], None),
+        match edge.take(7, rule, edges, time) {
+            Step::Taken(_) => true,
             Step::Wait(_) => unreachable!("one at a time"),
-            Step::Refill(refill) => (refill.requests, refill.back, Some(refill)),
-        };
-        let all = rules.iter().zip(back).zip(&mut *shared);
-        // What is given back is, however the question ends; and all buckets have room for as many.
-        let room = all.map(|((rule, back), bucket)| bucket.take(rule, 0, back, now).1);
-        let room = room.zip(rules).map(|(ahead, rule)| (rule.micros().1 - ahead) / rule.micros().0);
-        let requests = requests.min(u32::try_from(room.min().expect("one")).expect("small"));
-        let mut ahead = [Duration::ZERO; RULES_MAX];
-        for ((ahead, rule), bucket) in ahead.iter_mut().zip(rules).zip(shared) {
-            *ahead = Duration::from_micros(bucket.take(rule, requests, 0, now).1);
+            Step::Ask => shared.take(rule, 1, now).0 == 1,
+            Step::Refill(refill) => {
+                let (granted, ahead) = shared.take(rule, refill.requests, now);
+                refill.fill(granted, [time, time], ahead);
+                granted > 0
+            }
         }
-        if let Some(refill) = refill {
-            refill.fill(requests, [time, time], ahead);
-        }
-        requests > 0
     }
 
     proptest! {
-        /// R49, with leases at several edges and under several limits: as many as the arithmetic lets in, and not one more.
+        /// R49, with leases at several edges, while others ask for each request: as many as the arithmetic lets in, and not one more.
         #[test]
         fn r49_no_interval_has_more_than_the_burst_and_what_the_rate_allows_with_leases(
             // Mostly bursts, so that buckets get empty.
-            steps in prop::collection::vec((prop_oneof![8 => 0_u64..200, 1 => 0_u64..400_000], 0_usize..3), 2..3_000),
+            steps in prop::collection::vec(
+                (prop_oneof![8 => 0_u64..200, 1 => 0_u64..400_000], 0_usize..4), 2..3_000),
         ) {
-            let rules = Rules::parse("[tiers]\nfree = 900\n[services.links]\nminute = 1200\nhour = 1000\n");
-            let rules = rules.expect("good rules");
-            let mut all = vec![rules.tier(Tier::Free)];
-            all.extend(rules.service("links"));
+            let rules = Rules::parse("[tiers]\nfree = 900\n").expect("good rules");
+            let rule = rules.tier(Tier::Free);
+            let (interval, burst) = rule.micros();
             let edges = [Leases::new(), Leases::new(), Leases::new()];
-            let mut shared: Vec<Bucket> = all.iter().map(|_| Bucket::default()).collect();
-            let (mut now, mut let_in, mut leased) = (1_000_000, Vec::new(), 0);
-            for (step, edge) in steps {
+            let (mut shared, mut let_in, mut leased) = (Bucket::default(), Vec::new(), 0);
+            let mut now = 1_000_000;
+            for (step, place) in steps {
                 now += step;
-                let before: u64 = shared.iter().map(|bucket| bucket.due).sum();
-                if ask(&edges[edge], 3, &all, &mut shared, now) {
+                let before = shared.due;
+                let is_let_in = match edges.get(place) {
+                    Some(edge) => ask(edge, 3, rule, &mut shared, now),
+                    None => shared.take(rule, 1, now).0 == 1,
+                };
+                if is_let_in {
                     let_in.push(now);
-                    let after: u64 = shared.iter().map(|bucket| bucket.due).sum();
-                    leased += u32::from(before == after);
+                    leased += u32::from(before == shared.due);
                 }
             }
             prop_assume!(let_in.len() < 100 || leased > 0);
-            for rule in &all {
-                let (interval, burst) = rule.micros();
-                // The least that an earlier request leaves for a later one: a running minimum instead of all pairs.
-                let mut least = u64::MAX;
-                for (count, time) in (0_u64..).zip(&let_in) {
-                    // count(i..=j) * interval <= burst + (t_j - t_i), over all i: (j + 1) * interval - t_j - burst <= min(i * interval - t_i).
-                    least = least.min((count * interval + 1_000_000_000_000) - time);
-                    let most = (count + 1) * interval + 1_000_000_000_000 - time;
-                    prop_assert!(most <= burst + least, "{}: request {count} at {time}", rule.name);
-                }
+            // Of request i at t_i and any later j: (j - i + 1) * interval <= burst + t_j - t_i.
+            let mut least = u64::MAX;
+            const BASE: u64 = 1_000_000_000_000;
+            for (count, time) in (0_u64..).zip(&let_in) {
+                least = least.min(BASE + count * interval - time);
+                let most = BASE + (count + 1) * interval - time;
+                prop_assert!(most <= burst + least, "request {count} at {time}");
             }
         }
     }
 
     #[test]
-    fn a_steady_caller_asks_seldom_and_one_that_has_gone_gives_back_what_it_left() {
+    fn a_steady_caller_asks_seldom_and_loses_nothing_of_its_limit() {
         let rules = Rules::default();
-        let all = [rules.tier(Tier::Enterprise)];
-        let (edge, mut shared) = (Leases::new(), [Bucket::default()]);
+        let rule = rules.tier(Tier::Enterprise);
+        let (edge, mut shared) = (Leases::new(), Bucket::default());
         let (mut asked, mut now) = (0, 1_000_000);
         for _ in 0..5_000 {
             now += 1_000;
-            let before = shared[0].due;
-            assert!(ask(&edge, 2, &all, &mut shared, now));
-            asked += u32::from(shared[0].due != before);
+            let before = shared.due;
+            assert!(ask(&edge, 2, rule, &mut shared, now));
+            asked += u32::from(shared.due != before);
         }
         assert!(asked < 100, "{asked} questions for 5,000 requests");
-        let (interval, burst) = all[0].micros();
+        let (interval, burst) = rule.micros();
         // At once: the rest of the lease is made and the bucket emptied; not one request is missing.
-        let more = (0..20_000).filter(|_| ask(&edge, 2, &all, &mut shared, now)).count() as u64;
+        let more = (0..20_000).filter(|_| ask(&edge, 2, rule, &mut shared, now)).count() as u64;
         let filled = 5_000 * 1_000 / interval;
         assert!((10_000..=10_001).contains(&(5_000 + more - filled)), "{more}");
         now += burst;
-        assert!(ask(&edge, 2, &all, &mut shared, now));
-        assert!(shared[0].due - now <= 2 * interval, "what lapsed counts for nothing");
+        assert!(ask(&edge, 2, rule, &mut shared, now));
+        assert!(shared.due - now <= 2 * interval, "what lapsed counts for nothing");
     }
 
     #[test]
-    fn small_limits_and_what_is_asked_for_meanwhile_have_no_lease() {
+    fn small_limits_have_no_lease_and_who_comes_meanwhile_waits_and_is_asked_for_next() {
         let rules = Rules::default();
         let take = |leases: &Leases, tier, edges| match leases.take(
             1,
-            &[rules.tier(tier)],
+            rules.tier(tier),
             edges,
             Duration::ZERO,
         ) {
@@ -374,12 +316,15 @@ mod tests {
         let leases = Leases::new();
         assert_eq!(take(&leases, Tier::Free, 1), 1);
         assert_eq!(take(&leases, Tier::Premium, 8), 1);
-        let tier = &[rules.tier(Tier::Enterprise)][..];
-        let Step::Refill(refill) = leases.take(1, tier, 1, Duration::ZERO) else {
+        let rule = rules.tier(Tier::Enterprise);
+        let Step::Refill(refill) = leases.take(1, rule, 1, Duration::ZERO) else {
             panic!("it asks for more")
         };
-        assert_eq!(take(&leases, Tier::Enterprise, 1), 0, "somebody asks already");
+        assert_eq!(refill.requests, SIZE_MIN);
+        for _ in 0..50 {
+            assert_eq!(take(&leases, Tier::Enterprise, 1), 0, "somebody asks already");
+        }
         drop(refill);
-        assert_eq!(take(&leases, Tier::Enterprise, 1), 4, "that question came to nothing");
+        assert_eq!(take(&leases, Tier::Enterprise, 1), 51, "that question came to nothing");
     }
 }

@@ -9,6 +9,7 @@
 //! Redis is back, so coming and going lets in no more: what Redis allows and what edges allow alone, each keep to the limit.
 
 mod caller;
+mod callers;
 mod clock;
 mod lease;
 mod local;
@@ -40,19 +41,12 @@ use crate::limits::caller::Kind;
 use crate::limits::caller::Taken;
 use crate::limits::clock::Clock;
 use crate::limits::lease::Leases;
-use crate::limits::lease::Refill;
-use crate::limits::lease::Step;
 use crate::limits::local::Table;
 use crate::limits::metrics::Metrics;
-use crate::limits::rules::RULES_MAX;
 use crate::limits::rules::Rule;
 use crate::limits::rules::Rules;
-use crate::limits::store::Ask;
-use crate::limits::store::Decided;
 use crate::limits::store::Store;
 use crate::limits::store::StoreMetrics;
-use crate::proved::Proved;
-use crate::proved::Who;
 use crate::visitors::Visitors;
 
 pub(crate) use caller::Charge;
@@ -66,8 +60,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const CALLERS_MAX: usize = 1 << 18;
 /// The same of addresses that ask for short links, which fill up within a second. 512 KiB.
 const VISITORS_MAX: usize = 1 << 16;
-/// How often a request looks whether there is one for it among those that another asked for, before it asks itself.
-const LOOKS_MAX: usize = 4;
 /// How much longer than it matters a bucket is kept in Redis.
 const KEEP_EXTRA: Duration = Duration::from_secs(1);
 
@@ -99,13 +91,6 @@ struct Inner {
     clock: Clock,
     draft_headers: bool,
     metrics: Metrics,
-}
-
-/// Who asks, under which limits, and where what was taken for it in advance is kept.
-struct Asking<'r> {
-    caller: Caller,
-    lease: u64,
-    rules: Vec<&'r Arc<Rule>>,
 }
 
 impl Limits {
@@ -195,7 +180,7 @@ impl Limits {
         };
         let of_service = service.map_or(&[][..], |service| rules.service(service));
         let all: Vec<&Arc<Rule>> = std::iter::once(&rules.address).chain(of_service).collect();
-        let (verdict, taken) = self.take(&caller, &all, None).await;
+        let (verdict, taken) = self.take(&caller, &all).await;
         (verdict, Charge { caller, rule: Arc::clone(&rules.address), taken })
     }
 
@@ -214,140 +199,6 @@ impl Limits {
                 }
             }
         }
-    }
-
-    /// Takes a request from the limits of whoever was proved to send it.
-    pub(crate) async fn caller(&self, proved: &Proved, service: &str) -> Verdict {
-        let rules = self.0.rules.load_full();
-        let Asking { caller, lease, rules } = self.asking(&rules, proved, service);
-        self.take(&caller, &rules, Some(lease)).await.0
-    }
-
-    /// The same, if nobody need be asked.
-    pub(crate) fn caller_at_once(&self, proved: &Proved, service: &str) -> Option<Verdict> {
-        let rules = self.0.rules.load();
-        let Asking { caller, lease, rules } = self.asking(&rules, proved, service);
-        let ahead = self.0.leases.take_held(lease, &rules, self.0.clock.now())?;
-        Some(self.verdict(&caller, &rules, &Decided { refused: None, granted: 1, ahead }, 1))
-    }
-
-    fn asking<'r>(&self, rules: &'r Rules, proved: &Proved, service: &str) -> Asking<'r> {
-        let (kind, id) = match proved.who {
-            Who::Key(key) => (Kind::Key, *key.as_bytes()),
-            Who::User(user) => (Kind::User, *user.as_bytes()),
-        };
-        let caller = Caller { kind, id: Some(id), hash: self.0.hasher.hash_one((kind, id)) };
-        let lease = self.0.hasher.hash_one((caller.hash, service));
-        let tier = rules.tier(proved.tier);
-        let rules = std::iter::once(tier).chain(rules.service(service)).collect();
-        Asking { caller, lease, rules }
-    }
-
-    /// Takes a request; ahead of time too if it is told under what to keep those.
-    async fn take(
-        &self,
-        caller: &Caller,
-        rules: &[&Arc<Rule>],
-        lease: Option<u64>,
-    ) -> (Verdict, Taken) {
-        let Some(store) = &self.0.store else { return self.take_alone(caller, rules) };
-        let mut asked = self.0.clock.now();
-        let mut refill = None;
-        for _ in 0..LOOKS_MAX {
-            let Some(lease) = lease else { break };
-            match self.0.leases.take(lease, rules, self.edges(), asked) {
-                Step::Taken(ahead) => {
-                    let decided = Decided { refused: None, granted: 1, ahead };
-                    return (self.verdict(caller, rules, &decided, 1), Taken::InRedis);
-                }
-                Step::Ask => break,
-                Step::Refill(one) => {
-                    refill = Some(one);
-                    break;
-                }
-                Step::Wait(answered) => answered.await,
-            }
-            asked = self.0.clock.now();
-        }
-        let Some(mut decided) = self.ask(store, caller, rules, refill.as_ref()).await else {
-            return self.take_alone(caller, rules);
-        };
-        let now = self.0.clock.now();
-        for (rule, ahead) in rules.iter().zip(decided.ahead) {
-            self.0.callers.learn(self.key(caller, rule), ahead, now);
-        }
-        if let Some(refill) = refill {
-            // What its caller is told is how it stands without what was taken in advance.
-            decided.ahead = refill.fill(decided.granted, [asked, now], decided.ahead);
-        }
-        (self.verdict(caller, rules, &decided, 1), Taken::InRedis)
-    }
-
-    fn verdict(
-        &self,
-        caller: &Caller,
-        rules: &[&Arc<Rule>],
-        decided: &Decided,
-        shares: u32,
-    ) -> Verdict {
-        if let Some((place, _)) = decided.refused {
-            self.0.metrics.refuse(&rules[place].name);
-        }
-        Verdict::new(caller.kind, caller.id, rules, decided, shares)
-    }
-
-    async fn ask(
-        &self,
-        store: &Store,
-        caller: &Caller,
-        rules: &[&Arc<Rule>],
-        refill: Option<&Refill<'_>>,
-    ) -> Option<Decided> {
-        if !store.is_live() || caller.id.is_none() {
-            return None;
-        }
-        let back = refill.map_or([0; RULES_MAX], |refill| refill.back);
-        let buckets = rules.iter().zip(back).filter_map(|(rule, back)| {
-            let (interval, burst) = rule.micros();
-            Some(Ask { bucket: caller.bucket(rule)?, interval, burst, back })
-        });
-        let requests = refill.map_or(1, |refill| refill.requests);
-        store.take(buckets, requests, self.0.clock.for_redis()).await
-    }
-
-    /// Decides without Redis, at this edge's share.
-    fn take_alone(&self, caller: &Caller, rules: &[&Arc<Rule>]) -> (Verdict, Taken) {
-        let shares = self.edges();
-        let decided = self.take_here(caller, rules, shares);
-        (self.verdict(caller, rules, &decided, shares), Taken::Here { shares })
-    }
-
-    fn take_here(&self, caller: &Caller, rules: &[&Arc<Rule>], shares: u32) -> Decided {
-        let (table, now) = (&self.0.callers, self.0.clock.now());
-        let (mut refused, mut ahead) = (None, [Duration::ZERO; RULES_MAX]);
-        for (place, rule) in rules.iter().enumerate() {
-            let (key, rate) = (self.key(caller, rule), rule.share(shares));
-            let taken = match refused {
-                None => table.take(key, &rate, now),
-                // Nothing more is taken; who has to wait longest is still to be found.
-                Some(_) => table.wait(key, &rate, now).map_or(Ok(Duration::ZERO), Err),
-            };
-            if let Err(wait) = taken {
-                if refused.is_none() {
-                    for taken in &rules[..place] {
-                        let rate = taken.share(shares);
-                        table.give_back(self.key(caller, taken), &rate, now);
-                    }
-                }
-                if refused.is_none_or(|(_, longest)| wait > longest) {
-                    refused = Some((place, wait));
-                }
-            }
-        }
-        for (ahead, rule) in ahead.iter_mut().zip(rules) {
-            *ahead = table.ahead(self.key(caller, rule), now);
-        }
-        Decided { refused, granted: refused.is_none().into(), ahead }
     }
 
     fn key(&self, caller: &Caller, rule: &Rule) -> u64 {

@@ -81,8 +81,15 @@ pub(super) struct Ask {
     /// Between two requests, and of a whole burst.
     pub(super) interval: u64,
     pub(super) burst: u64,
-    /// Requests that were taken before and are given back.
-    pub(super) back: u32,
+}
+
+impl Decided {
+    /// One request that was let in under one limit, whose next is due so far ahead.
+    pub(super) fn one(ahead: Duration) -> Self {
+        let mut all = [Duration::ZERO; RULES_MAX];
+        all[0] = ahead;
+        Self { refused: None, granted: 1, ahead: all }
+    }
 }
 
 impl std::fmt::Debug for Store {
@@ -112,6 +119,11 @@ impl Store {
         })
     }
 
+    /// How long a request waits.
+    pub(super) fn wait_max(&self) -> Duration {
+        self.options.wait_max
+    }
+
     pub(super) fn is_live(&self) -> bool {
         self.live.load().is_some()
     }
@@ -129,8 +141,8 @@ impl Store {
         let now = now.map_or_else(String::new, |now| now.as_micros().to_string());
         call.arg(now).arg(self.keep_extra.as_str()).arg(requests);
         let mut count = 0;
-        for Ask { bucket, interval, burst, back } in buckets {
-            call.key(bucket).arg(interval).arg(burst).arg(back);
+        for Ask { bucket, interval, burst } in buckets {
+            call.key(bucket).arg(interval).arg(burst);
             count += 1;
         }
         let mut connection = MultiplexedConnection::clone(&live);
@@ -237,7 +249,7 @@ impl Store {
         }
         // One that only reads, or is full, answers to a PING.
         let mut probe = self.take.key(PROBE);
-        probe.arg("").arg(0).arg(1).arg(PROBE_INTERVAL_MICROS).arg(PROBE_BURST_MICROS).arg(0);
+        probe.arg("").arg(0).arg(1).arg(PROBE_INTERVAL_MICROS).arg(PROBE_BURST_MICROS);
         let probing = probe.invoke_async::<Vec<u64>>(&mut connection);
         tokio::time::timeout(self.options.wait_max, probing).await??;
         Ok(connection)

@@ -67,6 +67,7 @@ pub use method::Method;
 pub use method::Methods;
 pub(crate) use outbound::broken_off;
 pub(crate) use outcome::Outcome;
+pub(crate) use unary::call_one;
 
 /// Bytes of a service's message, where it is read here. Twice what the largest request takes, which a service may answer with all
 /// that it made.
@@ -147,10 +148,11 @@ where
         backend.stray(&head).await?;
         return Err(Fault::method_unknown());
     };
+    // First, so that nothing is refused for free.
+    let mut metadata = backend.admit(method, &head).await?;
     call.check(&head.headers)?;
     let longest = backend.timeout_max(method).map(|longest| Deadline(now + longest));
     let deadline = upstream::stated(&head.headers, now)?.into_iter().chain(longest).min();
-    let mut metadata = backend.admit(method, &head).await?;
     access::note(&head.extensions, &metadata);
 
     let query = (head.method == HttpMethod::GET)
@@ -210,24 +212,6 @@ where
         return unary::answer(call, method, response, accepted, ends, is_get, outcome).await;
     }
     Ok(framed(call, method, response, accepted, ends, outcome))
-}
-
-/// Calls a method that takes one message and answers with one; what comes back is that, and the answer's metadata.
-pub(crate) async fn call_one<G: Backend>(
-    backend: &G,
-    method: &Method,
-    metadata: HeaderMap,
-    deadline: Deadline,
-    message: &[u8],
-) -> Result<(HeaderMap, Bytes), Fault> {
-    let body = tonic::body::Body::new(Full::new(frame::encode(0, message)));
-    let request = upstream_request(method, metadata, Some(deadline), body);
-    let mut ends = Ends { timer: Some(timer(deadline)), ..Ends::default() };
-    let response = called(backend, request, &mut ends).await?;
-    match not_grpc(&response) {
-        Some(status) => Err(status.into()),
-        None => unary::one(response, &mut ends).await,
-    }
 }
 
 /// When an answer is given up.

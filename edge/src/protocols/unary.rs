@@ -8,7 +8,9 @@ use http::HeaderValue;
 use http::Response;
 use http::header;
 use http_body_util::BodyExt as _;
+use http_body_util::Full;
 use proto::common::v1::ErrorReason;
+use rpc::Deadline;
 use rpc::Error;
 use tonic::Code;
 use tonic::Status;
@@ -16,6 +18,7 @@ use tonic::Status;
 use crate::body::Body;
 use crate::caching;
 use crate::fault::Fault;
+use crate::protocols::Backend;
 use crate::protocols::GRPC_ENCODING;
 use crate::protocols::REPLY_BYTES_MAX;
 use crate::protocols::call::Call;
@@ -103,9 +106,27 @@ async fn read(
     })
 }
 
+/// Calls a method that takes one message and answers with one; what comes back is that, and the answer's metadata.
+pub(crate) async fn call_one<G: Backend>(
+    backend: &G,
+    method: &Method,
+    metadata: HeaderMap,
+    deadline: Deadline,
+    message: &[u8],
+) -> Result<(HeaderMap, Bytes), Fault> {
+    let body = tonic::body::Body::new(Full::new(frame::encode(0, message)));
+    let request = super::upstream_request(method, metadata, Some(deadline), body);
+    let mut ends = Ends { timer: Some(super::timer(deadline)), ..Ends::default() };
+    let response = super::called(backend, request, &mut ends).await?;
+    match super::not_grpc(&response) {
+        Some(status) => Err(status.into()),
+        None => one(response, &mut ends).await,
+    }
+}
+
 /// The one message of an answer, and its metadata, trailers included. Where it is too long that is no fault of a client's, to whom a
 /// limit of gRPC's means nothing.
-pub(super) async fn one(
+async fn one(
     response: Response<tonic::body::Body>,
     ends: &mut Ends,
 ) -> Result<(HeaderMap, Bytes), Fault> {

@@ -81,6 +81,10 @@ struct Port {
 
 impl Port {
     async fn open(handler: Hello, tls: Option<Tls>) -> Self {
+        Self::open_with(handler, tls, Duration::from_hours(1)).await
+    }
+
+    async fn open_with(handler: Hello, tls: Option<Tls>, age_max: Duration) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = socket.local_addr().expect("bound");
         let stop = CancellationToken::new();
@@ -90,6 +94,7 @@ impl Port {
             tls: acceptor,
             handler,
             connections_max: 100,
+            age_max,
             drain_max: Duration::from_secs(5),
             ready: watch::Sender::new(false),
             leaving: CancellationToken::new(),
@@ -259,6 +264,31 @@ async fn an_idle_connection_is_told_to_go_when_the_port_closes() {
     assert!(ended.expect("driven").expect("no panic").is_ok(), "a clean end");
     let stopped = tokio::time::timeout(PATIENCE, port.tasks.join_next()).await.expect("in time");
     stopped.expect("it ran").expect("no panic").expect("it stops");
+}
+
+/// What is in flight goes on, and what is new is for another connection.
+#[tokio::test]
+async fn a_connection_that_is_old_is_told_to_go() {
+    let hello = Hello { waits: true, ..Hello::default() };
+    let port = Port::open_with(hello.clone(), None, Duration::from_millis(50)).await;
+    let (mut sender, connection) =
+        h2::client::handshake(port.connect().await).await.expect("HTTP/2");
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    let request = || Request::get("http://localhost/").body(()).expect("good");
+    let (answer, _) = sender.send_request(request(), true).expect("sent");
+    let began = tokio::time::timeout(PATIENCE, hello.began.0.acquire()).await;
+    began.expect("in time").expect("open").forget();
+    let told = async {
+        while sender.clone().ready().await.is_ok() {
+            tokio::task::yield_now().await
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("it is told in time");
+    assert_eq!(hello.given_up.0.available_permits(), 0, "the call goes on");
+    drop(answer);
+    let ended = tokio::time::timeout(PATIENCE, driver.join_next()).await.expect("in time");
+    assert!(ended.expect("driven").expect("no panic").is_ok(), "a clean end");
 }
 
 /// R58.

@@ -27,8 +27,9 @@ pub(crate) struct Service {
     pub(crate) name: String,
     #[prost(message, repeated, tag = "2")]
     pub(crate) methods: Vec<Rpc>,
-    #[prost(message, optional, tag = "3")]
-    pub(crate) options: Option<ServiceOptions>,
+    /// Encoded: in a stranger's protos the numbers of extensions may stand for something else, of another type.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) options: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -64,6 +65,13 @@ impl FileSet {
     }
 }
 
+impl Service {
+    /// Its options, if they are of the types that are of interest.
+    pub(crate) fn options(&self) -> Option<ServiceOptions> {
+        ServiceOptions::decode(self.options.as_slice()).ok()
+    }
+}
+
 impl File {
     /// A service's full name.
     pub(crate) fn full_name(&self, service: &Service) -> String {
@@ -78,6 +86,21 @@ impl File {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn a_strangers_option_of_another_type_is_none_of_ours() {
+        #[derive(Clone, PartialEq, Message)]
+        struct Strangers {
+            #[prost(uint32, tag = "50100")]
+            price: u32,
+        }
+        let options = Strangers { price: 7 }.encode_to_vec();
+        let service = Service { name: "Shop".to_owned(), options, ..Service::default() };
+        let file = File { services: vec![service], ..File::default() };
+        let set = FileSet::read(&FileSet { files: vec![file] }.encode_to_vec()).unwrap();
+        assert_eq!(set.files[0].services[0].name, "Shop");
+        assert_eq!(set.files[0].services[0].options(), None);
+    }
 
     #[test]
     fn it_reads_what_the_whole_descriptors_say() {

@@ -102,10 +102,8 @@ impl Methods {
     }
 
     fn serve(&mut self, full_name: &str, service: &described::Service) {
-        if let Some(options) = &service.options
-            && !options.served_by.is_empty()
-        {
-            self.served_by.insert(full_name.to_owned(), options.served_by.clone());
+        if let Some(options) = service.options().filter(|options| !options.served_by.is_empty()) {
+            self.served_by.insert(full_name.to_owned(), options.served_by);
         }
     }
 

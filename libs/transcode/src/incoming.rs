@@ -150,9 +150,11 @@ impl Incoming {
     /// The error of a message, with the message's index.
     fn about_this(&self, error: TranscodeError) -> TranscodeError {
         let index = self.made;
-        match error {
+        if self.found.route.body == Body::None {
             // There is one message, of path and query.
-            error if self.found.route.body == Body::None => error,
+            return error;
+        }
+        match error {
             TranscodeError::Invalid(violations) => {
                 let named = violations.into_iter().map(|Violation { field, description }| {
                     // Of the message itself, such as one that is no object.

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::AGE_MAX;
 use crate::CONNECTIONS_MAX;
 use crate::DRAIN_MAX;
 
@@ -44,6 +45,7 @@ pub(crate) async fn edge(port: u16) -> anyhow::Result<()> {
         tls: None,
         handler: Greeter,
         connections_max: CONNECTIONS_MAX,
+        age_max: AGE_MAX,
         drain_max: DRAIN_MAX,
         ready: watch::Sender::new(false),
         leaving: CancellationToken::new(),

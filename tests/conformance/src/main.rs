@@ -45,6 +45,8 @@ mod generated {
 
 /// More than any case needs.
 pub(crate) const CONNECTIONS_MAX: usize = 1_000;
+/// No connection of a suite gets this old.
+pub(crate) const AGE_MAX: Duration = Duration::from_hours(1);
 /// How long the suite may wait for a server to go.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// For cases that have no limit of their own.
@@ -97,6 +99,7 @@ async fn serve_suite() -> anyhow::Result<()> {
             leaving: CancellationToken::new(),
         },
         connections_max: CONNECTIONS_MAX,
+        age_max: AGE_MAX,
         drain_max: DRAIN_MAX,
         ready: watch::Sender::new(false),
         leaving: CancellationToken::new(),

@@ -44,11 +44,23 @@ pub(super) fn constrain_value(
                 entries.insert("pattern".to_owned(), r"^[0-9]{1,12}(\.[0-9]{1,9})?s$".into());
             }
         }
-        _ => {
+        Kind::Double
+        | Kind::Float
+        | Kind::Int32
+        | Kind::Int64
+        | Kind::Uint32
+        | Kind::Uint64
+        | Kind::Sint32
+        | Kind::Sint64
+        | Kind::Fixed32
+        | Kind::Fixed64
+        | Kind::Sfixed32
+        | Kind::Sfixed64 => {
             if let Some(least) = limits.min {
                 entries.insert("minimum".to_owned(), least.into());
             }
         }
+        Kind::Bool | Kind::Bytes | Kind::Message(_) => {}
     }
 }
 
@@ -63,6 +75,19 @@ pub(super) fn constrain_list(schema: &mut Value, limits: &Limits, is_required: b
 }
 
 fn text(schema: &mut Map<String, Value>, limits: &Limits, is_required: bool) {
+    let mut rules = Map::new();
+    of_text(&mut rules, limits, is_required);
+    let refuses_nothing = ["minLength", "pattern", "format", "not"];
+    let refuses_nothing = refuses_nothing.iter().any(|word| rules.contains_key(*word));
+    if limits.takes_zero && !is_required && refuses_nothing {
+        // Which says as much as leaving it out, or that it is to be cleared.
+        schema.insert("anyOf".to_owned(), json!([{"const": ""}, rules]));
+    } else {
+        schema.extend(rules);
+    }
+}
+
+fn of_text(schema: &mut Map<String, Value>, limits: &Limits, is_required: bool) {
     let least = limits.chars_min.or_else(|| is_required.then_some(1));
     // A text of so many bytes has no more characters.
     let most = match (limits.chars_max, limits.bytes_max) {
