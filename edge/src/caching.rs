@@ -63,7 +63,7 @@ pub(crate) fn keys(path: &str) -> Option<HeaderValue> {
     let last = name.rfind('/').map_or(0, |slash| slash + 1);
     let end = name[last..].find(':').map_or(name.len(), |colon| last + colon);
     let mut keys = BytesMut::with_capacity(2 * end);
-    keys.extend_from_slice(name[..end].as_bytes());
+    keys.extend_from_slice(&name.as_bytes()[..end]);
     let mut rest = &name[..end];
     let mut slashes = rest.bytes().filter(|byte| *byte == b'/').count();
     while let Some((stem, _)) = rest.rsplit_once('/') {

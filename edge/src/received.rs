@@ -6,6 +6,7 @@
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
+use std::task::ready;
 
 use bytes::Bytes;
 use http::Version;
@@ -41,12 +42,12 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Ready(None) if self.version == Version::HTTP_2 && !self.body.is_end_stream() => {
-                Poll::Ready(Some(Err("the client's stream was reset before its end".into())))
-            }
-            polled => polled.map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() && self.version == Version::HTTP_2 && !self.body.is_end_stream() {
+            let why = "the client's stream was reset before its end";
+            return Poll::Ready(Some(Err(why.into())));
         }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -55,5 +56,37 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use http_body_util::BodyExt as _;
+
+    /// As hyper's is after RST_STREAM with NO_ERROR: nothing comes, and no end was said.
+    struct BrokenOff;
+
+    impl Body for BrokenOff {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            Poll::Ready(None)
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_its_client_ended_has_ended() {
+        assert!(Received::new(BrokenOff, Version::HTTP_2).collect().await.is_err());
+        // Over HTTP/1.1 a body ends by its length, which hyper watches over.
+        assert!(Received::new(BrokenOff, Version::HTTP_11).collect().await.is_ok());
+        let whole = http_body_util::Full::new(Bytes::from_static(b"all"));
+        let read = Received::new(whole, Version::HTTP_2).collect().await.expect("it ended");
+        assert_eq!(read.to_bytes(), "all");
     }
 }

@@ -104,7 +104,7 @@ fn failed(asks: Asks, answer: &Answer) -> (bool, usize) {
             });
             String::from_utf8_lossy(&decoded.collect::<Vec<_>>()).into_owned()
         }
-        _ => answer.text_lossy(),
+        Asks::Rest(_) | Asks::As(_) => answer.text_lossy(),
     };
     let is_json = matches!(asks, Asks::Rest(_)) || format!("{asks:?}").contains("json");
     let messages = text.matches(if is_json { "\"seen\"" } else { "seen" }).count();

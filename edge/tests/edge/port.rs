@@ -281,7 +281,7 @@ async fn a_connection_that_is_old_is_told_to_go() {
     began.expect("in time").expect("open").forget();
     let told = async {
         while sender.clone().ready().await.is_ok() {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(PATIENCE, told).await.expect("it is told in time");

@@ -84,7 +84,7 @@ impl Api {
     }
 
     /// The same from another address of this machine, which is another network to whoever counts by network.
-    pub fn from_address(&self, address: std::net::IpAddr) -> Self {
+    pub fn at_address(&self, address: std::net::IpAddr) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_local_address(Some(address));
         let http = Client::builder(TokioExecutor::new()).build(connector);

@@ -68,7 +68,7 @@ pub async fn the_openapi_document_is_what_the_edge_does(
     mails: &Path,
 ) -> anyhow::Result<()> {
     // Attempts are counted by network, and the other tests are on another one.
-    let api = api.from_address(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 7, 7, 8)));
+    let api = api.at_address(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 7, 7, 8)));
     let email = format!("openapi-{}@example.com", uuid::Uuid::new_v4().simple());
     let person = signed_in(&api, mails, &email).await?;
     let path = format!("/v1/workspaces?requestId={}", uuid::Uuid::new_v4());

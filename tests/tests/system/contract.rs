@@ -66,7 +66,7 @@ pub async fn every_limit_that_a_proto_states_is_kept_by_its_service(
     api: &Api,
     mails: &Path,
 ) -> anyhow::Result<()> {
-    let api = &api.from_address(NETWORK);
+    let api = &api.at_address(NETWORK);
     let fixture = Fixture::make(api, mails).await?;
     let table = requests::table(&fixture);
     let endpoint = tonic::transport::Endpoint::from_shared(api.url.clone())?;
@@ -75,7 +75,7 @@ pub async fn every_limit_that_a_proto_states_is_kept_by_its_service(
     let mut wrong = Vec::new();
     let methods: HashMap<String, MethodDescriptor> = public_methods()
         .into_iter()
-        .filter(|method| is_for_clients(method))
+        .filter(is_for_clients)
         .map(|method| {
             (format!("{}/{}", method.parent_service().full_name(), method.name()), method)
         })
