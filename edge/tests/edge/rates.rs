@@ -263,6 +263,25 @@ async fn r52_whoever_probes_paths_pays_for_it() {
     assert_eq!(get_link(&world, &world.key).await.status, 200, "from another address");
 }
 
+/// R42, R52: what is malformed costs what any call costs.
+#[tokio::test]
+async fn r52_a_timeout_that_is_none_is_not_refused_for_free() {
+    let world = World::limited("[services.links]\nminute = 1000\nhour = 3\n", |_| ()).await;
+    let link = format!("{}/links/lnk_1", world.workspace());
+    let bearer = world.bearer();
+    let rest = [("authorization", bearer.as_str()), ("x-server-timeout", "nan")];
+    let connect = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/json"),
+        ("connect-timeout-ms", "soon"),
+    ];
+    assert_eq!(world.send("GET", &link, &rest).await.status, 400);
+    assert_eq!(world.send_body("POST", GET_LINK, &connect, "{}").await.status, 400);
+    assert_eq!(get_link(&world, &world.key).await.header("x-ratelimit-remaining"), Some("0"));
+    assert_eq!(world.send("GET", &link, &rest).await.status, 429);
+    assert_eq!(world.send_body("POST", GET_LINK, &connect, "{}").await.status, 429);
+}
+
 /// R52: a watch lasts for an hour.
 #[tokio::test]
 async fn r52_health_is_free_to_ask_for_and_not_to_watch() {
