@@ -5,8 +5,11 @@ use std::time::Duration;
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tonic::Status;
 
 use super::clients::Connection;
@@ -207,6 +210,28 @@ async fn r43_a_client_that_goes_away_resets_its_stream() {
             ended(&world, End::Broken, &which).await;
             assert!(left.elapsed() < Duration::from_secs(1), "{which}");
         }
+    }
+}
+
+/// As a proxy resets a stream that it wants no more of: to the HTTP library below that is an end like another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r43_a_stream_that_is_reset_without_an_error_does_not_look_like_one_that_ended() {
+    const ATTEMPTS: u32 = 100;
+    let world = World::streaming(|_| ()).await;
+    let io = TcpStream::connect(world.address).await.expect("it listens");
+    let (mut sender, connection) = h2::client::handshake(io).await.expect("HTTP/2");
+    let mut driver = JoinSet::new();
+    driver.spawn(async move { drop(connection.await) });
+    // What ends the call and what ends its body are two tasks: which comes first is another matter each time.
+    for _ in 0..ATTEMPTS {
+        world.streams.told().calls.clear();
+        let request = Request::post(format!("http://{}{COLLECT}", world.address));
+        let request = request.header(LINES.0, LINES.1).body(()).expect("a request");
+        let (_answer, mut body) = sender.send_request(request, false).expect("sent");
+        body.send_data(Bytes::from_static(b"{}\n"), false).expect("sent");
+        heard(&world, 1).await;
+        body.send_reset(h2::Reason::NO_ERROR);
+        ended(&world, End::Broken, "reset").await;
     }
 }
 
